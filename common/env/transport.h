@@ -62,6 +62,8 @@ public:
     // Queues the frame; frames arrive in order or the link closes. False (nothing queued) if the link
     // is closed or more than kMaxQueuedBytesPerLink wait to be sent.
     virtual bool send(Frame frame) = 0;
+    // False while send() would refuse a frame because too much waits; the sender asks again later.
+    virtual bool writable() const { return true; }
     virtual void close() = 0;  // on_closed follows, never from inside this call
     virtual const Hello& peer() const = 0;
     virtual const std::string& peer_address() const = 0;
@@ -78,7 +80,7 @@ class Transport {
 public:
     virtual ~Transport() = default;
     // "host:port". `done` is called exactly once on the loop: a link whose hello was checked, or why
-    // not. The deadline covers connecting and the hello.
+    // not. The deadline, a point of time of now(), covers connecting and the hello.
     virtual void connect(const std::string& address,
                          const Hello& hello,
                          Nanos deadline,
