@@ -40,6 +40,10 @@ public:
     // Reserves space for [offset, offset+length) and extends the file to it.
     virtual Status allocate(uint64_t offset, uint64_t length) = 0;
     virtual Status sync() = 0;  // fdatasync
+    // True if writes to this file go past every cache of the host, so that, where they hit bytes that
+    // were written and synced before (not holes, not space from allocate()), they become durable with
+    // the next sync() of ANY file on the same device [hazard 16d].
+    virtual bool durable_with_any_sync() const { return false; }
     virtual Result<uint64_t> size() = 0;
 };
 
