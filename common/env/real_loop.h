@@ -80,12 +80,15 @@ private:
     };
 
     void drain(bool visitor);
-    bool next_batch(bool visitor);
+    bool next_batch();
     void run_due_idle();
-    void run_due_timers();
+    bool hand_over();
+    void wake_own_thread();
     void own_thread();
     void arm(Nanos when);
-    void wake_own_thread();
+    void timer_rang();
+    void run_timers_if_due();
+    void run_due_timers();
 
     const Options options_;
 
@@ -95,9 +98,9 @@ private:
     uint64_t posted_ = 0;        // tasks ever queued
     bool running_ = false;       // some thread is the runner, or the role waits for own_thread()
     bool handed_over_ = false;   // the role waits for own_thread()
-    bool stopped_ = false;
     bool quit_ = false;
 
+    std::atomic<bool> stopped_{false};  // set under mutex_
     std::atomic<const void*> runner_{nullptr};  // address of a thread-local of the runner
     std::deque<Task> batch_;     // the runner's: taken from queue_, not yet run
     uint64_t executed_ = 0;      // the runner's: tasks run so far
@@ -107,8 +110,8 @@ private:
     std::map<TimerKey, Task> timers_;
     std::unordered_map<TimerId, Nanos> timer_times_;
     TimerId last_timer_ = 0;
-    Nanos armed_for_ = 0;        // 0 = the timerfd is off
-    bool firing_ = false;        // run_due_timers() is queued
+    std::atomic<Nanos> armed_for_{0};  // written under timer_mutex_; 0 = the timerfd is off
+    bool firing_ = false;              // run_due_timers() is queued or runs
 
     int timer_fd_ = -1;
     int wake_fd_ = -1;
