@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Connector: keeps a link to ONE address alive for as long as it lives.
 //
-// Connects at start(), and again after every failure or loss: at once the first time, then with a
-// back-off that doubles from 10 ms to 1 s, each wait drawn from [half, whole] so that a thousand
-// clients do not come back in step. The back-off starts over once a link has lasted for 1 s.
+// Connects at start(), and again after every failure or loss: at once after a link that had lasted
+// for 1 s, else after a back-off that doubles from 10 ms to 1 s, each wait drawn from [half, whole]
+// so that a thousand clients do not come back in step. A link that lasted starts the back-off over.
 // Nothing is queued while the link is down: call() then gives Errc::disconnected (from a later task),
 // push() false; retrying, and whom to ask instead, is the caller's business.
 //
@@ -13,6 +13,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -81,10 +82,12 @@ private:
     std::shared_ptr<char> alive_;              // goes with us; the attempt's callback looks at it
     bool started_ = false;
     bool connecting_ = false;
+    bool again_at_once_ = false;               // reconnect() closed the link
     uint64_t attempt_ = 0;                     // numbers attempts, so that a late one is recognised
     Nanos backoff_ = 0;
     Nanos up_since_ = 0;
     std::shared_ptr<RpcPeer> peer_;
+    std::map<uint64_t, std::shared_ptr<RpcPeer>> ending_;  // of stop(), until their links have ended
     Timer timer_;
 };
 

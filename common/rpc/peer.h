@@ -107,7 +107,7 @@ public:
     bool is_open() const { return !closed_; }
     const Hello& hello() const;           // the peer's
     const std::string& address() const;   // the peer's
-    size_t calls_pending() const { return calls_.size() + waiting_.size(); }
+    size_t calls_pending() const { return calls_.size(); }
     size_t requests_pending() const { return requests_pending_; }  // asked by the peer, unanswered
 
 private:
@@ -115,35 +115,37 @@ private:
     struct Call {
         RpcDone done;
         Nanos deadline = 0;  // 0 = none
-    };
-    struct Unsent {
-        uint64_t id;
-        Frame frame;
+        bool sent = false;
     };
 
     RpcPeer(Loop& loop, std::shared_ptr<Link> link, RpcHandlers handlers);
     void attach();
     void on_frame(Frame frame);
     void on_request(Frame frame);
-    void on_reply(Frame frame);
     void on_link_closed(const Status& why);
     void send_waiting();
     void watch(Nanos deadline);
     void expire();
     void finish(uint64_t id, RpcReply reply);
-    void send_reply(uint64_t id, uint16_t method, const Status& status, Bytes body, Buffer payload);
+    void fail_later(Status status, RpcDone done);
+    void send_reply(
+        uint64_t id, uint16_t method, const Status& status, Bytes body, Buffer payload);
+    void send_reply_frame(
+        uint64_t id, uint16_t method, const Status& status, Bytes body, Buffer payload);
 
     Loop& loop_;
     std::shared_ptr<Link> link_;
     std::shared_ptr<RpcHandlers> handlers_;  // counted: a handler may replace itself while it runs
     bool closed_ = false;
     uint64_t last_id_ = 0;
-    size_t requests_pending_ = 0;
-    std::map<uint64_t, Call> calls_;                 // by id: sent or waiting; ends in this order
+    std::map<uint64_t, Call> calls_;                  // by id: sent or waiting; end in this order
     std::set<std::pair<Nanos, uint64_t>> deadlines_;  // of calls_
-    std::deque<Unsent> waiting_;                     // requests over kMaxInFlightPerLink
-    std::deque<Frame> replies_;                      // answers that the full link did not take yet
-    Nanos watched_ = 0;                              // what deadline_timer_ is set to
+    std::deque<Frame> waiting_;                       // requests not sent yet
+    size_t sent_ = 0;                                 // calls that were, <= kMaxInFlightPerLink
+    size_t requests_pending_ = 0;
+    std::deque<Frame> replies_;                       // answers that the link had no room for
+    uint64_t replies_bytes_ = 0;
+    Nanos watched_ = 0;                               // what deadline_timer_ stands at, 0 = off
     Timer deadline_timer_;
     Timer retry_timer_;
 };
