@@ -71,12 +71,15 @@ HelloBytes encode_hello(const Hello& hello, Errc refusal) {
     return bytes;
 }
 
+Status check_hello_start(View bytes) {
+    const View start = bytes.first(std::min(bytes.size(), sizeof kHelloMagic));
+    if (std::equal(start.begin(), start.end(), kHelloMagic)) return ok_status();
+    return protocol("does not speak LumeoFS: its first bytes are '" + printable(start) + "'");
+}
+
 Result<HelloMessage> decode_hello(View bytes) {
     LFS_ASSERT(bytes.size() == kMaxHelloBytes);
-    if (std::memcmp(bytes.data(), kHelloMagic, sizeof kHelloMagic) != 0) {
-        return protocol("does not speak LumeoFS: its first bytes are '" +
-                        printable(bytes.first(sizeof kHelloMagic)) + "'");
-    }
+    LFS_TRY(check_hello_start(bytes));
     HelloMessage message;
     Hello& hello = message.hello;
     hello.protocol_revision = get_le<uint16_t>(&bytes[8]);

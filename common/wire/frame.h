@@ -53,6 +53,9 @@ struct HelloMessage {
 };
 
 HelloBytes encode_hello(const Hello& hello, Errc refusal = Errc::ok);
+// Errc::protocol if what has come so far (any number of bytes) cannot become a hello: a stranger is
+// recognised by its first bytes, without waiting for more.
+Status check_hello_start(View bytes);
 // Errc::protocol with a clear text for a wrong magic or revision ("speaks revision 7, this program
 // 1"), Errc::corrupt for a wrong checksum. Requires: bytes.size() == kMaxHelloBytes.
 Result<HelloMessage> decode_hello(View bytes);
