@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "metad/service/leader.h"
+
+#include <algorithm>
+
+#include "common/wire/codec.h"
+
+namespace lumeofs::metad {
+
+Leader::Leader(Loop& loop_in,
+               Consensus& consensus_in,
+               StateMachine& state_in,
+               const ServiceSettings& settings_in,
+               Prng prng_in)
+    : loop(loop_in),
+      consensus(consensus_in),
+      state(state_in),
+      settings(settings_in),
+      prng(prng_in),
+      since(loop_in.now()),
+      term(consensus_in.term()),
+      leases([this](const PendingRecall& recall) {
+          LiveSession* holder = session(recall.session);
+          if (!holder || !holder->peer) return;  // told again when it attaches
+          wire::RecallT message;
+          message.session = recall.session.value;
+          message.ino = recall.ino.value;
+          message.number = recall.number;
+          message.kind = static_cast<wire::RecallKind>(recall.what);
+          message.last_grant = holder->grants;
+          holder->peer->push(static_cast<uint16_t>(Method::recall),
+                             wire::encode<wire::Recall>(message));
+      }) {
+    for (const SessionRow& row : state.sessions()) {
+        LiveSession& live = sessions[row.id];
+        live.id = row.id;
+        live.last_renewed = since;
+        live.ending = row.state == SessionState::fenced;
+    }
+    for (const NodeRow& row : state.nodes()) {
+        if (row.role != static_cast<uint8_t>(Role::chunkd)) continue;
+        LiveNode& live = nodes[row.id];
+        live.node = row.id;
+        live.incarnation = row.incarnation;
+        live.lease_until = since + settings.node_lease;  // the leader before us may have renewed it
+    }
+}
+
+int64_t Leader::cluster_time() {
+    last_time_ = std::max({last_time_, loop.wall_now(), state.last_now_ns() + 1});
+    return last_time_;
+}
+
+void Leader::propose_raw(wire::CommandOpUnion op, std::function<void(Result<Bytes>)> done) {
+    wire::CommandT command;
+    last_time_ = std::max(cluster_time(), last_time_ + 1);
+    command.now_ns = last_time_;
+    command.op = std::move(op);
+    consensus.propose(wire::encode<wire::Command>(command), guarded(std::move(done)));
+}
+
+void Leader::propose(wire::CommandOpUnion op, std::function<void(Result<wire::MetaReplyT>)> done) {
+    propose_raw(std::move(op), [done = std::move(done)](Result<Bytes> bytes) {
+        if (!bytes) {
+            done(bytes.status());
+        } else {
+            done(wire::decode<wire::MetaReply>(*bytes));
+        }
+    });
+}
+
+LiveSession* Leader::session(SessionId id) {
+    auto it = sessions.find(id);
+    return it == sessions.end() || it->second.ending ? nullptr : &it->second;
+}
+
+LiveNode* Leader::node(NodeId id) {
+    auto it = nodes.find(id);
+    return it == nodes.end() ? nullptr : &it->second;
+}
+
+bool Leader::may_serve(NodeId id) const {
+    auto it = nodes.find(id);
+    return it != nodes.end() && !it->second.goodbye && it->second.lease_until > loop.now();
+}
+
+bool Leader::usable(NodeId id) const {
+    return may_serve(id) && nodes.at(id).last_beat != 0;
+}
+
+wire::NodeState Leader::state_of(NodeId id) const {
+    auto it = nodes.find(id);
+    if (it == nodes.end()) return wire::NodeState::unknown;
+    if (usable(id)) return wire::NodeState::online;
+    const Nanos heard = it->second.last_beat != 0 ? it->second.last_beat : since;
+    if (!it->second.goodbye && loop.now() - heard < settings.node_timeout) {
+        return wire::NodeState::suspect;
+    }
+    return wire::NodeState::offline;
+}
+
+std::vector<Candidate> Leader::candidates() const {
+    std::vector<Candidate> result;
+    for (const NodeRow& row : state.nodes()) {
+        auto it = nodes.find(row.id);
+        if (it == nodes.end()) continue;
+        const auto stored = static_cast<wire::NodeState>(row.state);
+        const bool leaving = stored == wire::NodeState::maintenance ||
+                             stored == wire::NodeState::decommissioning ||
+                             stored == wire::NodeState::removed;
+        result.push_back({row.id,
+                          row.zone,
+                          it->second.total_bytes,
+                          it->second.free_bytes,
+                          usable(row.id) && !leaving});
+    }
+    return result;
+}
+
+Bytes encoded(const wire::MetaReplyT& reply) { return wire::encode<wire::MetaReply>(reply); }
+
+Bytes error_reply(Errc code, std::string_view text) {
+    wire::MetaReplyT reply;
+    reply.errc = static_cast<uint16_t>(code);
+    reply.text = text;
+    return encoded(reply);
+}
+
+}  // namespace lumeofs::metad
