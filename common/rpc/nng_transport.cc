@@ -108,11 +108,13 @@ public:
     Acceptor(std::shared_ptr<NngHub> hub,
              nng_stream_listener* listener,
              Hello own,
+             Nanos handshake_timeout,
              std::function<Status(const Hello&)> check,
              std::function<void(std::shared_ptr<Link>)> on_link)
         : hub_(std::move(hub)),
           listener_(listener),
           own_(own),
+          handshake_timeout_(handshake_timeout),
           check_(std::move(check)),
           on_link_(std::make_shared<std::function<void(std::shared_ptr<Link>)>>(std::move(on_link))),
           hub_id_(hub_->next_id()),
@@ -154,7 +156,7 @@ private:
         nng_sockaddr address{};
         NngHandshake handshake;
         handshake.own = own_;
-        handshake.deadline = hub_->loop.now() + kHandshakeTimeout;
+        handshake.deadline = hub_->loop.now() + handshake_timeout_;
         if (nng_stream_get_addr(stream.get(), NNG_OPT_REMADDR, &address) == 0) {
             handshake.peer_address = address_text(address);
         }
@@ -175,6 +177,7 @@ private:
     std::shared_ptr<NngHub> hub_;
     nng_stream_listener* const listener_;
     const Hello own_;
+    const Nanos handshake_timeout_;
     const std::function<Status(const Hello&)> check_;
     const std::shared_ptr<std::function<void(std::shared_ptr<Link>)>> on_link_;
     const uint64_t hub_id_;
@@ -196,8 +199,11 @@ private:
 
 }  // namespace
 
-NngTransport::NngTransport(Loop& loop)
-    : loop_(loop), hub_(std::make_shared<NngHub>(loop)), used_(std::make_shared<Diallers>()) {}
+NngTransport::NngTransport(Loop& loop, Nanos handshake_timeout)
+    : loop_(loop),
+      handshake_timeout_(handshake_timeout),
+      hub_(std::make_shared<NngHub>(loop)),
+      used_(std::make_shared<Diallers>()) {}
 
 NngTransport::~NngTransport() { hub_->shut_and_wait(); }
 
@@ -243,8 +249,8 @@ Result<std::unique_ptr<Listener>> NngTransport::listen(
         nng_stream_listener_free(listener);
         return nng_status(rv, "cannot listen on " + address);
     }
-    auto acceptor =
-        std::make_shared<Acceptor>(hub_, listener, hello, std::move(check), std::move(on_link));
+    auto acceptor = std::make_shared<Acceptor>(
+        hub_, listener, hello, handshake_timeout_, std::move(check), std::move(on_link));
     acceptor->start();
     return std::unique_ptr<Listener>(
         std::make_unique<NngListener>(std::move(acceptor), address_text(bound)));

@@ -30,7 +30,8 @@ class NngHub;
 
 class NngTransport final : public Transport {
 public:
-    explicit NngTransport(Loop& loop);
+    // Who connects to us has so long to say a whole hello.
+    explicit NngTransport(Loop& loop, Nanos handshake_timeout = kHandshakeTimeout);
     ~NngTransport() override;
     NngTransport(const NngTransport&) = delete;
     NngTransport& operator=(const NngTransport&) = delete;
@@ -49,6 +50,7 @@ private:
     struct Diallers;
 
     Loop& loop_;
+    const Nanos handshake_timeout_;
     std::shared_ptr<NngHub> hub_;
     std::shared_ptr<Diallers> used_;  // diallers whose attempt is over, to be freed
 };

@@ -68,15 +68,20 @@ TEST_CASE("idle tasks come even if the queue never gets empty") {
     RealLoop loop;
     int left = 1000;
     int left_at_idle = -1;
+    std::promise<void> done;
     std::function<void()> again = [&] {
-        if (--left > 0) loop.post(again);
+        if (--left > 0) {
+            loop.post(again);
+        } else {
+            done.set_value();
+        }
     };
     loop.post([&] {
         loop.post(again);
         loop.at_end_of_batch([&] { left_at_idle = left; });
     });
-    loop.run_and_wait([] {});
-    while (left > 0) loop.run_and_wait([] {});
+    done.get_future().wait();
+    settle(loop);
     CHECK(left_at_idle == 999);
 }
 
