@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fuse/session.h"
+
+#include <linux/fuse.h>
+#include <poll.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "common/base/log.h"
+
+namespace lumeofs::fusefs {
+namespace {
+
+// What libfuse asks read(2) for: 256 pages of data and one for the header.
+constexpr size_t kReceiveBytes = 256 * 4096 + 4096;
+constexpr size_t kKeepWholeFrom = 64 * 1024;  // writes of this size keep the receive buffer
+
+}  // namespace
+
+Session::Session(RealLoop& loop, client::Vfs& vfs, const MountOptions& options)
+    : loop_(loop), vfs_(vfs), options_(options) {}
+
+Session::~Session() {
+    if (mounted_) fuse_session_unmount(session_);
+    if (session_) fuse_session_destroy(session_);
+}
+
+Status Session::mount() {
+    const std::string kernel_options = "fsname=" + options_.source +
+                                       ",subtype=lumeofs,default_permissions" +
+                                       options_.kernel_options;
+    fuse_args args = FUSE_ARGS_INIT(0, nullptr);
+    fuse_opt_add_arg(&args, "lumeofs-fuse");
+    fuse_opt_add_arg(&args, "-o");
+    fuse_opt_add_arg(&args, kernel_options.c_str());
+    session_ = fuse_session_new(&args, &operations(), sizeof(fuse_lowlevel_ops), this);
+    fuse_opt_free_args(&args);
+    if (!session_) {
+        return Status(Errc::config, "libfuse refuses the mount options '" + kernel_options + "'");
+    }
+    if (fuse_session_mount(session_, options_.mount_point.c_str()) != 0) {
+        return Status(Errc::io,
+                      "cannot mount on " + options_.mount_point +
+                          " (is it a directory, is /dev/fuse there, may you mount?)");
+    }
+    mounted_ = true;
+    static const fuse_custom_io io = {write_reply, read_request, nullptr, nullptr};
+    if (fuse_session_custom_io(session_, &io, fuse_session_fd(session_)) != 0) {
+        return Status(Errc::io, "libfuse does not take the custom I/O functions");
+    }
+    return ok_status();
+}
+
+// The first reply is INIT's: adds the flag that libfuse 3.14 lists but never sends.
+ssize_t Session::write_reply(int fd, iovec* parts, int count, void* user) {
+    auto* self = static_cast<Session*>(user);
+    if (!self->init_answered_) {
+        self->init_answered_ = true;
+        if (count >= 2 && parts[1].iov_len >= offsetof(fuse_init_out, flags) + sizeof(uint32_t)) {
+            auto* init = static_cast<fuse_init_out*>(parts[1].iov_base);
+            init->flags |= FUSE_HANDLE_KILLPRIV_V2;
+        }
+    }
+    return writev(fd, parts, count);
+}
+
+ssize_t Session::read_request(int fd, void* into, size_t size, void* /*user*/) {
+    return read(fd, into, size);
+}
+
+void Session::serve() {
+    while (!stopping_ && receive_one()) {
+    }
+}
+
+bool Session::receive_one() {
+    // The descriptor blocks; poll lets stop() end the wait within a beat.
+    pollfd waiting = {fuse_session_fd(session_), POLLIN, 0};
+    const int ready = poll(&waiting, 1, 500);
+    if (ready == 0 || (ready < 0 && errno == EINTR)) return !fuse_session_exited(session_);
+    if (receive_buffer_.empty() || buffer_taken_) {
+        receive_buffer_ = Buffer::allocate(kReceiveBytes);
+        buffer_taken_ = false;
+    }
+    fuse_buf received = {};
+    received.mem = receive_buffer_.mutable_data();
+    const int size = fuse_session_receive_buf(session_, &received);
+    if (size == -EINTR || size == -EAGAIN) return true;
+    if (size <= 0) return false;  // unmounted
+    const auto* header = static_cast<const fuse_in_header*>(received.mem);
+    clear_suid_ = false;
+    if (header->opcode == FUSE_WRITE &&
+        received.size >= sizeof(fuse_in_header) + sizeof(fuse_write_in)) {
+        const auto* write = reinterpret_cast<const fuse_write_in*>(header + 1);
+        clear_suid_ = (write->write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+    } else if (header->opcode == FUSE_SETATTR &&
+               received.size >= sizeof(fuse_in_header) + sizeof(fuse_setattr_in)) {
+        const auto* set = reinterpret_cast<const fuse_setattr_in*>(header + 1);
+        clear_suid_ = (set->valid & FATTR_KILL_SUIDGID) != 0;
+    }
+    fuse_session_process_buf(session_, &received);
+    return !fuse_session_exited(session_);
+}
+
+Buffer Session::take_write_data(const fuse_bufvec& data) {
+    const auto* bytes = static_cast<const uint8_t*>(data.buf[0].mem);
+    const size_t size = data.buf[0].size;
+    const uint8_t* start = receive_buffer_.data();
+    const bool inside = bytes >= start && bytes + size <= start + receive_buffer_.size();
+    if (size < kKeepWholeFrom || !inside) return Buffer::copy_of({bytes, size});
+    buffer_taken_ = true;
+    return receive_buffer_.slice(static_cast<size_t>(bytes - start), size);
+}
+
+void Session::stop() {
+    stopping_ = true;
+    if (session_) fuse_session_exit(session_);
+}
+
+void Session::watch_interrupt(Request& request) {
+    {
+        std::lock_guard lock(interrupts_mutex_);
+        interrupts_[request.raw()] = request.caller().op;
+    }
+    fuse_req_interrupt_func(request.raw(), interrupted, this);
+}
+
+void Session::forget_interrupt(fuse_req_t req) {
+    // First libfuse's own registration, which waits for a call of interrupted() under way; our map
+    // after that, so that interrupted() never meets a request that was answered.
+    fuse_req_interrupt_func(req, nullptr, nullptr);
+    std::lock_guard lock(interrupts_mutex_);
+    interrupts_.erase(req);
+}
+
+void Session::interrupted(fuse_req_t req, void* user) {
+    auto* self = static_cast<Session*>(user);
+    client::OpId op = 0;
+    {
+        std::lock_guard lock(self->interrupts_mutex_);
+        auto it = self->interrupts_.find(req);
+        if (it == self->interrupts_.end()) return;
+        op = it->second;
+    }
+    // Posted, never inline: libfuse holds the request's lock here, and an answer would take it.
+    self->loop_.after(0, [self, op] { self->vfs_.interrupt(op); });
+}
+
+}  // namespace lumeofs::fusefs
