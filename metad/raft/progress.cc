@@ -19,9 +19,10 @@ bool Progress::may_send() const {
     LFS_UNREACHABLE("progress state");
 }
 
-void Progress::sent(LogIndex last, uint64_t bytes) {
+void Progress::sent(LogIndex last, uint64_t bytes, uint64_t round) {
     if (state_ == State::probe) {
         probe_sent_ = true;
+        probe_round_ = round;
         return;
     }
     LFS_ASSERT(state_ == State::replicate);
@@ -79,8 +80,8 @@ bool Progress::rejected(LogIndex refused, LogIndex agree) {
     LFS_UNREACHABLE("progress state");
 }
 
-void Progress::heard() {
-    probe_sent_ = false;
+void Progress::heard(uint64_t round) {
+    if (round > probe_round_) probe_sent_ = false;
     if (state_ == State::replicate && !may_send() && !in_flight_.empty()) {
         in_flight_bytes_ -= in_flight_.front().bytes;
         in_flight_.pop_front();

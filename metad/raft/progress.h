@@ -37,15 +37,15 @@ public:
     // May an AppendEntries leave now?
     bool may_send() const;
     // One left with entries up to `last` (an empty one: last = next - 1) and `bytes` of cost.
-    void sent(LogIndex last, uint64_t bytes);
+    void sent(LogIndex last, uint64_t bytes, uint64_t round);
     // An ack up to `index`. True if it was news (match grew, or sending may go on).
     bool acknowledged(LogIndex index);
     // A reject of prev = `refused`; `agree` is the newest index where the logs can agree. True if
     // it was not a stale one: from here on probe from the new `next`.
     bool rejected(LogIndex refused, LogIndex agree);
-    // A heartbeat was answered: a lost probe is sent again, a full window is let one further, so
-    // that messages that were lost without a trace cannot stall a follower.
-    void heard();
+    // A heartbeat was answered: a probe of an older round is sent again, a full window is let one
+    // further, so that messages that were lost without a trace cannot stall a follower.
+    void heard(uint64_t round);
     void answered_round(uint64_t round);
     void link_broke();
     void wants_snapshot();
@@ -59,6 +59,7 @@ private:
     LogIndex match_;
     LogIndex next_;
     bool probe_sent_ = false;
+    uint64_t probe_round_ = 0;  // in which it left
     uint64_t round_ = 0;
     struct Flight {
         LogIndex last;

@@ -84,7 +84,7 @@ bool Core::send_append(NodeId follower, Progress& progress, bool also_empty) {
     uint64_t bytes = 0;
     for (const Entry& entry : message.entries) bytes += entry.cost_bytes();
     const bool has_entries = !message.entries.empty();
-    progress.sent(previous + message.entries.size(), bytes);
+    progress.sent(previous + message.entries.size(), bytes, round_);
     send(std::move(message));
     return has_entries;
 }
@@ -236,7 +236,7 @@ void Core::on_heartbeat_response(const Message& message) {
     Progress& progress = found->second;
     if (message.round <= round_) progress.answered_round(message.round);
     update_quorum_round();
-    progress.heard();
+    progress.heard(message.round);
     // Something may be lost without a trace: an empty append behind all that was sent shows it.
     if (progress.match() < log_.last() || progress.state() == Progress::State::probe) {
         send_append(found->first, progress, true);

@@ -33,7 +33,8 @@ public:
         group_.options.tail_bytes_max = prng_.below(400);
         group_.options.unapplied_bytes_max = prng_.between(1, 500);
         group_.options.read_rounds_max = static_cast<uint32_t>(prng_.between(1, 3));
-        loss_ = network_.below(25);
+        loss_ = network_.below(15);
+        fault_rate_ = faults_.between(3, 30);
         group_.on_update = [this](TestNode& node, const Update& update) { watch(node, update); };
         Membership initial;
         for (uint64_t id = 1; id <= size_; ++id) {
@@ -63,19 +64,19 @@ private:
 
     void random_action() {
         const uint64_t die = prng_.below(1000);
-        if (die < 450) {
+        if (die < 560) {
             deliver_one();
-        } else if (die < 650) {
+        } else if (die < 780) {
             group_.persist_one(any_node());
-        } else if (die < 790) {
+        } else if (die < 850) {
             tick();
-        } else if (die < 880) {
+        } else if (die < 910) {
             propose();
-        } else if (die < 930) {
+        } else if (die < 950) {
             read();
-        } else if (die < 985) {
+        } else if (die < 950 + fault_rate_) {
             fault();
-        } else {
+        } else if (die > 985) {
             administer();
         }
     }
@@ -280,6 +281,7 @@ private:
     Group group_;
     uint64_t size_ = 3;
     uint64_t loss_ = 0;
+    uint64_t fault_rate_ = 0;
     uint64_t writes_ = 0;
     uint64_t contexts_ = 0;
     std::map<uint64_t, LogIndex> reads_;  // context -> what was known before it began
@@ -300,7 +302,7 @@ TEST_CASE("random groups keep every invariant and come together again") {
     int failed = 0;
     for (uint64_t seed = first; seed <= last && failed < 5; ++seed) {
         Simulation simulation(seed);
-        const std::string problem = simulation.run(4000);
+        const std::string problem = simulation.run(15000);
         if (!problem.empty()) {
             ++failed;
             failures += problem + "\n";
