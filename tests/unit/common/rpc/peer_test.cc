@@ -4,7 +4,6 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
 #include "common/base/prng.h"
@@ -48,7 +47,7 @@ Buffer pattern(size_t size, uint64_t seed) {
 }
 
 bool same(const Buffer& a, const Buffer& b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0;
+    return std::equal(a.view().begin(), a.view().end(), b.view().begin(), b.view().end());
 }
 
 }  // namespace
