@@ -43,7 +43,8 @@ struct MetaAnswer {
 using MetaDone = std::function<void(MetaAnswer)>;
 
 struct MetaEvents {
-    std::function<std::vector<wire::OpenRecordT>()> declare;   // what the session holds, for Attach
+    // What the session holds, for Attach to metad number `at` (in the order of the options).
+    std::function<std::vector<wire::OpenRecordT>(size_t at)> declare;
     std::function<void(const wire::RecallT&)> on_recall;
     std::function<void()> on_lease;          // the lease time was extended (attached or renewed)
     std::function<void()> on_session_lost;
@@ -94,6 +95,7 @@ public:
     // Asks for the lease to be renewed now (a refusal elsewhere says that the session may be gone).
     void renew_now();
 
+    size_t leader_index() const { return leader_; }   // with ready()
     std::string leader_address() const;
     std::string waits_for() const;     // for people
     uint64_t requests_sent() const { return requests_sent_; }

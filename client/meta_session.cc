@@ -184,7 +184,7 @@ void MetaClient::probe(size_t at) {
     const bool attach = session_ != 0;
     if (attach) {
         wire::AttachT op;
-        for (wire::OpenRecordT& record : events_.declare()) {
+        for (wire::OpenRecordT& record : events_.declare(at)) {
             op.opens.push_back(std::make_unique<wire::OpenRecordT>(std::move(record)));
         }
         op.last_recall = last_recall_;

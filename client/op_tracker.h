@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "client/types.h"
 #include "common/env/loop.h"
@@ -41,15 +42,18 @@ public:
 
     OpId new_op() { return ++last_op_; }
 
+    // `gone` becomes true when nobody waits any more: what was not begun by then need not begin.
     template <typename T>
     Done<T> track(const Caller& caller,
                   const char* name,
                   InodeId ino,
                   Done<T> done,
-                  std::function<void(T&)> abandoned = {}) {
+                  std::function<void(T&)> abandoned = {},
+                  std::shared_ptr<bool> gone = {}) {
         auto answer = std::make_shared<Done<T>>(std::move(done));
-        auto finish = [answer, name](Result<T> result) {
+        auto finish = [answer, name, gone](Result<T> result) {
             Done<T> call = std::exchange(*answer, nullptr);
+            if (gone) *gone = true;
             if (!result.is_ok()) result = to_posix(result.status(), name);
             call(std::move(result));
         };

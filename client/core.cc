@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/base/log.h"
+#include "common/wire/frame.h"
+
+namespace lumeofs::client {
+namespace {
+
+constexpr Nanos kTick = 500 * kMillisecond;
+constexpr Nanos kStopPoll = 5 * kMillisecond;
+constexpr Nanos kFlushMargin = 1 * kSecond;  // a flush takes time: begin before kDirtyAgeMax
+
+}  // namespace
+
+Core::Core(Loop& loop, Transport& transport, Prng prng, ClientOptions options)
+    : loop_(loop),
+      options_(std::move(options)),
+      ops_(loop, {options_.interrupt_patience, options_.soft ? options_.timeo : 0}),
+      meta_(loop,
+            transport,
+            prng.fork("meta"),
+            options_,
+            MetaEvents{
+                [this](size_t at) { return declare(at); },
+                [this](const wire::RecallT& recall) { on_recall(recall); },
+                [this] { on_lease(); },
+                [this] { on_session_lost(); },
+                [this](const wire::NodeAddressT& node) { chunks_.learn_node(node); },
+            }),
+      chunks_(loop,
+              transport,
+              prng.fork("chunk"),
+              ChunkEvents{
+                  [this] {
+                      Hello hello;
+                      hello.protocol_revision = kProtocolRevision;
+                      hello.role = Role::client;
+                      hello.cluster_id_high = meta_.cluster_id_high();
+                      hello.cluster_id_low = meta_.cluster_id_low();
+                      return hello;
+                  },
+                  [this] { return meta_.session(); },
+                  [this](const wire::ReportChunkT& report,
+                         std::function<void(Result<wire::ChunkGrantT>)> done) {
+                      report_chunk(report, std::move(done));
+                  },
+                  [this] { meta_.renew_now(); },
+              }),
+      alive_(std::make_shared<char>()),
+      tick_timer_(loop),
+      stop_timer_(loop) {}
+
+Core::~Core() {
+    // What waits holds its inode, which holds what waits.
+    auto forget = [](const InodePtr& inode) {
+        inode->waiters.clear();
+        inode->jobs.clear();
+        inode->session_ops.clear();
+        inode->after_release.clear();
+    };
+    for (const auto& [ino, inode] : inodes_) forget(inode);
+    for (const auto& [id, file] : handles_) {
+        if (file->inode) forget(file->inode);
+    }
+}
+
+void Core::post(Task task) {
+    loop_.post([alive = std::weak_ptr<char>(alive_), task = std::move(task)] {
+        if (!alive.expired()) task();
+    });
+}
+
+void Core::start(StatusDone done) {
+    meta_.start();
+    tick_timer_.repeat(kTick, [this] { tick(); });
+    const Caller people;
+    resolve_path(people, kRootInode, options_.subdir, true, 0,
+                 [this, done = std::move(done)](const Result<Attr>& attr) {
+                     if (!attr.is_ok()) return done(attr.status());
+                     if ((attr->mode & 0170000) != 0040000) return done(Status(Errc::notdir));
+                     root_ = attr->ino;
+                     done(ok_status());
+                 });
+}
+
+void Core::stop(Nanos patience, StatusDone done) {
+    stopping_ = true;
+    ops_.give_up_all(Errc::canceled);
+    const auto inodes = inodes_;
+    for (const auto& [ino, inode] : inodes) {
+        if (inode->has_lease()) wind_down(inode);
+    }
+    wait_clean(loop_.now() + patience, [this, patience, done = std::move(done)](const Status& status) {
+        finish_stop(patience, status, done);
+    });
+}
+
+void Core::wait_clean(Nanos until, StatusDone done) {
+    Status status;
+    bool busy = false;
+    for (const auto& [ino, inode] : inodes_) {
+        busy = busy || inode->dirty() || inode->has_lease() || inode->commit_running ||
+               inode->winding || inode->reacquire || inode->give_backs > 0;
+        if (inode->error_count > 0) status = inode->error;
+    }
+    if (busy && loop_.now() >= until) {
+        return done(Status(Errc::io, "changes could not be written back in time"));
+    }
+    if (!busy) return done(status);
+    stop_timer_.start(kStopPoll, [this, until, done = std::move(done)] { wait_clean(until, done); });
+}
+
+void Core::finish_stop(Nanos patience, const Status& status, StatusDone done) {
+    tick_timer_.stop();
+    chunks_.stop();
+    meta_.stop(std::min(patience, kRpcTimeout), [this, status, done = std::move(done)] {
+        alive_ = std::make_shared<char>();
+        done(status);
+    });
+}
+
+// --- the table
+
+InodePtr Core::find(InodeId ino) const {
+    auto it = inodes_.find(ino);
+    return it == inodes_.end() ? nullptr : it->second;
+}
+
+InodePtr Core::obtain(InodeId ino) {
+    InodePtr& inode = inodes_[ino];
+    if (!inode) {
+        inode = std::make_shared<Inode>();
+        inode->ino = ino;
+        inode->attr.ino = ino;
+    }
+    return inode;
+}
+
+void Core::forget_if_idle(const InodePtr& inode) {
+    if (inode->handles == 0 && inode->pending == 0 && !inode->lost) close_inode(inode);
+}
+
+HandleId Core::add_handle(HandlePtr file) {
+    handles_[++last_handle_] = std::move(file);
+    return last_handle_;
+}
+
+HandlePtr Core::handle(HandleId id) const {
+    auto it = handles_.find(id);
+    return it == handles_.end() ? nullptr : it->second;
+}
+
+// --- the session
+
+std::vector<wire::OpenRecordT> Core::declare(size_t metad) const {
+    std::vector<wire::OpenRecordT> records;
+    for (const auto& [ino, inode] : inodes_) {
+        wire::OpenRecordT record;
+        record.ino = ino.value;
+        record.readers = inode->registered ? 1 : 0;
+        record.writers = inode->registered_writer ? 1 : 0;
+        record.lease = inode->lease;
+        // In doubt whether our commit has given it back. Another leader than the one that was asked
+        // has not done so itself: the lease must protect our changes until the commit is repeated.
+        if (inode->releasing && inode->released_at == metad) record.lease = wire::LeaseMode::none;
+        if (inode->registered || record.lease != wire::LeaseMode::none) records.push_back(record);
+    }
+    return records;
+}
+
+void Core::on_lease() {
+    if (!std::exchange(stalled_, false)) return;
+    for (Task& task : std::exchange(lease_time_waiters_, {})) task();
+    const auto inodes = inodes_;
+    for (const auto& [ino, inode] : inodes) {
+        pump(inode);
+        advance(inode);
+    }
+}
+
+void Core::fail_inode(const InodePtr& inode) {
+    inode->lost = true;
+    if (inode->dirty()) {
+        ++inode->error_count;
+        inode->error = Status(Errc::io, "the session was ended with data not written back");
+        LFS_LOG(error, "changes of inode {} are lost: the session was ended", inode->ino.to_string());
+    }
+    inode->releasing = false;
+    inode->winding = false;
+    inode->reacquire = false;
+    inode->buffer.discard_all();
+    for (const auto& piece : std::exchange(inode->parked, {})) inode->buffer.finish(piece.offset);
+    inode->committed = inode->buffer.last_write();
+    drop_lease(*inode);
+    account(inode);
+    finish_jobs(inode);
+    for (Task& task : std::exchange(inode->after_release, {})) task();
+    advance(inode);
+}
+
+// Everything from before is gone: what was dirty fails, handles answer io, and what is opened from
+// now on has nothing to do with it [21].
+void Core::on_session_lost() {
+    const auto inodes = std::exchange(inodes_, {});
+    for (const auto& [ino, inode] : inodes) inode->lost = true;
+    unknown_recalls_.clear();
+    chunks_.fail_writes();
+    for (const auto& [ino, inode] : inodes) fail_inode(inode);
+    for (Task& task : std::exchange(lease_time_waiters_, {})) task();
+}
+
+void Core::report_chunk(const wire::ReportChunkT& report,
+                        std::function<void(Result<wire::ChunkGrantT>)> done) {
+    wire::SessionOpUnion request;
+    request.Set(wire::ReportChunkT(report));
+    meta_.session_request(std::move(request), [done = std::move(done)](const MetaAnswer& answer) {
+        if (!answer.status.is_ok()) return done(answer.status);
+        if (answer.reply.grants.empty()) return done(Errc::noent);
+        done(*answer.reply.grants.front());
+    });
+}
+
+// --- time
+
+void Core::tick() {
+    const auto inodes = inodes_;
+    for (const auto& [ino, inode] : inodes) {
+        if (!inode->dirty() || !inode->jobs.empty() || inode->dirty_since == 0) continue;
+        if (loop_.now() - inode->dirty_since < kDirtyAgeMax - kFlushMargin) continue;
+        flush_to(inode, inode->buffer.last_write(), false, [](const Status&) {});
+    }
+}
+
+// --- for people
+
+ClientStatus Core::status() const {
+    ClientStatus status;
+    status.session = meta_.session();
+    status.sessions_lost = meta_.sessions_lost();
+    status.leader = meta_.leader_address();
+    status.lease_valid = meta_.lease_valid();
+    status.open_inodes = inodes_.size();
+    status.open_handles = handles_.size();
+    status.dirty_bytes = dirty_bytes_;
+    for (const auto& [ino, inode] : inodes_) {
+        if (inode->has_lease()) ++status.leases;
+        status.cached_bytes += inode->cache.bytes();
+    }
+    status.meta_requests = meta_.requests_sent();
+    status.chunk_requests = chunks_.requests_sent();
+    status.retries = meta_.retries() + chunks_.retries();
+    status.corrupt_reads = chunks_.corrupt_replies();
+    for (const auto& [serial, entry] : ops_.running()) {
+        const Nanos waited = loop_.now() - entry.started;
+        if (waited < kSlowRequest) continue;
+        std::string whom = meta_.ready() ? chunks_.waits_for(entry.ino) : std::string();
+        if (whom.empty()) whom = meta_.waits_for();
+        status.waiting.push_back({entry.op, entry.name, entry.ino, entry.pid, waited, std::move(whom)});
+    }
+    return status;
+}
+
+}  // namespace lumeofs::client

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+// open, create, release. The leader knows of each inode whether this session has it open, and for
+// writing; opens beyond that are local. Requests about one inode's open go one at a time, so that a
+// Release never overtakes an Open.
+#include <algorithm>
+#include <utility>
+
+#include "client/core.h"
+#include "common/base/log.h"
+#include "common/base/planted_bug.h"
+
+namespace lumeofs::client {
+namespace {
+
+constexpr uint32_t kOpen = static_cast<uint32_t>(wire::OpenFlags::open);
+constexpr uint32_t kOpenWrite = kOpen | static_cast<uint32_t>(wire::OpenFlags::write);
+constexpr uint32_t kRegular = 0100000;
+constexpr uint32_t kTypeMask = 0170000;
+
+bool wants_write(uint32_t flags) { return (flags & OpenMode::kAccess) != 0; }
+
+}  // namespace
+
+void Core::session_op(const InodePtr& inode, Task start) {
+    if (inode->session_op) {
+        inode->session_ops.push_back(std::move(start));
+        return;
+    }
+    inode->session_op = true;
+    start();
+}
+
+void Core::end_session_op(const InodePtr& inode) {
+    inode->session_op = false;
+    if (inode->session_ops.empty()) return;
+    Task next = std::move(inode->session_ops.front());
+    inode->session_ops.pop_front();
+    inode->session_op = true;
+    next();
+}
+
+// Makes sure that the leader knows of the open. Requires: inode->pending was raised by the caller.
+void Core::register_open(const InodePtr& inode, bool writer, StatusDone done) {
+    session_op(inode, [this, inode, writer, done = std::move(done)] {
+        if (inode->lost) {
+            done(Status(Errc::no_session, "the session was ended"));
+            return end_session_op(inode);
+        }
+        if (inode->registered && (!writer || inode->registered_writer)) {
+            done(ok_status());
+            return end_session_op(inode);
+        }
+        send_open(inode, writer, done);
+    });
+}
+
+void Core::send_open(const InodePtr& inode, bool writer, StatusDone done) {
+    wire::OpenT op;
+    op.ino = inode->ino.value;
+    op.flags = writer ? kOpenWrite : kOpen;
+    wire::SessionOpUnion request;
+    request.Set(std::move(op));
+    meta_.session_request(std::move(request), [this, inode, writer, count = inode->give_back_count,
+                                               done = std::move(done)](const MetaAnswer& answer) {
+        if (answer.status.is_ok() && !inode->lost) {
+            inode->registered = true;
+            inode->registered_writer = inode->registered_writer || writer;
+            take_open_reply(inode, count, answer.reply);
+        }
+        done(answer.status);
+        end_session_op(inode);
+        advance(inode);
+    });
+}
+
+// The lease that came with an open, unless we have or are doing something with a lease already, or
+// it was recalled before it came [27].
+void Core::take_open_reply(const InodePtr& inode, uint64_t give_backs, const wire::MetaReplyT& reply) {
+    const bool busy = inode->acquiring || inode->winding || inode->releasing || inode->reacquire ||
+                      inode->give_backs > 0 || inode->exclusive || inode->commit_running ||
+                      inode->lease == wire::LeaseMode::write;
+    const bool recalled = (reply.grant_number <= inode->void_grants ||
+                           inode->give_back_count != give_backs) &&
+                          !planted_bug("client.grant_after_recall");
+    if (busy) return;
+    if (recalled) {
+        // The leader may believe that we hold what was void before it came: it asks when it matters.
+        return;
+    }
+    if (reply.lease == wire::LeaseMode::none) {
+        inode->shared = true;
+        inode->shared_since = loop_.now();
+        if (!inode->has_lease() && reply.attr) inode->attr = to_attr(*reply.attr);
+        return;
+    }
+    ++inode->lease_serial;
+    inode->cache.clear();
+    inode->transient = false;
+    inode->shared = false;
+    adopt_grant(*inode, reply);
+}
+
+void Core::open(const Caller& caller, InodeId ino, uint32_t flags, Done<Opened> done) {
+    if (options_.read_only && (wants_write(flags) || (flags & OpenMode::kTruncate) != 0)) {
+        return done(Errc::rofs);
+    }
+    const InodePtr inode = obtain(ino);
+    ++inode->pending;
+    register_open(inode, wants_write(flags), [=, this](const Status& status) {
+        --inode->pending;
+        if (status.code() == Errc::no_session) return open(caller, ino, flags, done);  // the next one
+        if (!status.is_ok()) {
+            forget_if_idle(inode);
+            return done(status);
+        }
+        finish_open(inode, caller, flags, done);
+    });
+}
+
+void Core::finish_open(const InodePtr& inode, const Caller& caller, uint32_t flags, Done<Opened> done) {
+    auto file = std::make_shared<Handle>();
+    file->inode = inode;
+    file->ino = inode->ino;
+    file->flags = flags;
+    file->writer = wants_write(flags);
+    file->errors_seen = inode->error_count;
+    ++inode->handles;
+    if (file->writer) ++inode->writers;
+    const HandleId id = add_handle(file);
+    auto answer = [this, inode, flags, id, done = std::move(done)] {
+        Opened opened;
+        opened.attr = shown(*inode);
+        opened.attr.ino = inode->ino;
+        opened.handle = id;
+        opened.direct_io = (flags & (OpenMode::kAppend | OpenMode::kDirect)) != 0 ||
+                           (flags & OpenMode::kAccess) == 1;
+        done(opened);
+    };
+    if ((flags & OpenMode::kTruncate) == 0) return answer();
+    SetAttrs cut;
+    cut.size = 0;
+    setattr(caller, inode->ino, cut, [this, id, answer, done](const Result<Attr>& attr) {
+        if (attr.is_ok()) return answer();
+        release(id);
+        done(attr.status());
+    });
+}
+
+void Core::create(const Caller& caller,
+                  InodeId parent,
+                  std::string name,
+                  uint32_t mode,
+                  uint32_t flags,
+                  Done<Opened> done) {
+    if (options_.read_only) return done(Errc::rofs);
+    wire::MakeT op;
+    op.parent = parent.value;
+    op.name = std::move(name);
+    op.mode = kRegular | (mode & 07777 & ~caller.umask);
+    op.exclusive = (flags & OpenMode::kExclusive) != 0;
+    op.open_flags = wants_write(flags) ? kOpenWrite : kOpen;
+    wire::MutationOpUnion request;
+    request.Set(std::move(op));
+    ++creates_running_;
+    meta_.mutate(Urgency::normal, Binding::free, caller, std::move(request), [=, this](MetaAnswer answer) {
+        if (--creates_running_ == 0 && unknown_recalls_.size() > 0 && !answer.reply.attr) {
+            unknown_recalls_.clear();
+        }
+        if (!answer.status.is_ok()) return done(answer.status);
+        if (!answer.reply.attr) return done(Errc::corrupt);
+        const bool existed = answer.reply.value == 1;
+        if (existed && (answer.reply.attr->mode & kTypeMask) != kRegular) {
+            // Opened by name like open(2) does it; devices and pipes are the kernel's business.
+            return done((answer.reply.attr->mode & kTypeMask) == 0040000 ? Errc::isdir : Errc::exist);
+        }
+        const InodeId ino{answer.reply.attr->ino};
+        const uint32_t rest = existed ? flags : flags & ~OpenMode::kTruncate;
+        // Our own requests about this very inode may be under way: then it is opened by the book.
+        if (find(ino)) return open(caller, ino, rest, done);
+        const InodePtr inode = obtain(ino);
+        if (auto recalled = unknown_recalls_.find(ino); recalled != unknown_recalls_.end()) {
+            inode->void_grants = recalled->second;
+        }
+        if (creates_running_ == 0) unknown_recalls_.clear();
+        inode->registered = true;
+        inode->registered_writer = wants_write(flags);
+        answer.reply.value = existed ? 0 : 1;  // a new file has no chunks: the layout is complete
+        take_open_reply(inode, inode->give_back_count, answer.reply);
+        finish_open(inode, caller, rest, done);
+    });
+}
+
+void Core::release(HandleId id) {
+    const HandlePtr file = handle(id);
+    if (!file || file->is_dir) return;
+    handles_.erase(id);
+    const InodePtr inode = file->inode;
+    --inode->handles;
+    if (file->writer) --inode->writers;
+    forget_if_idle(inode);
+}
+
+// The last handle has gone: what is dirty is written back, the lease ends, the leader forgets the
+// open. Called again after each step.
+void Core::close_inode(const InodePtr& inode) {
+    if (inode->lease == wire::LeaseMode::write && (inode->dirty() || inode->grower)) {
+        return wind_down(inode);
+    }
+    if (inode->winding || inode->releasing || inode->reacquire || inode->acquiring ||
+        inode->give_backs > 0 || inode->commit_running || inode->session_op || inode->exclusive ||
+        !inode->waiters.empty()) {
+        return;  // each of them ends in advance(), which comes back
+    }
+    if (!inode->registered) {
+        if (inode->has_lease()) return wind_down(inode);
+        if (auto it = inodes_.find(inode->ino); it != inodes_.end() && it->second == inode) {
+            inodes_.erase(it);
+        }
+        return;
+    }
+    if (inode->has_lease()) drop_lease(*inode);  // Release gives it back too
+    session_op(inode, [this, inode] {
+        if (inode->lost) return end_session_op(inode);
+        wire::ReleaseT op;
+        op.ino = inode->ino.value;
+        op.flags = inode->registered_writer ? kOpenWrite : kOpen;
+        inode->registered = false;
+        inode->registered_writer = false;
+        ++inode->give_back_count;
+        wire::SessionOpUnion request;
+        request.Set(std::move(op));
+        meta_.session_request(std::move(request), [this, inode](const MetaAnswer&) {
+            end_session_op(inode);
+            forget_if_idle(inode);
+        });
+    });
+}
+
+}  // namespace lumeofs::client
