@@ -133,7 +133,7 @@ private:
     };
     struct Checkpoint {
         bool active = false;
-        WalHead from;             // redo starts here once it is done
+        WalHead from{0, 0, {}};   // redo starts here once it is done; number 0: not yet begun
         std::vector<Key> keys;
         size_t next_key = 0;
         uint32_t next_block = 0;
@@ -198,6 +198,9 @@ private:
 
     // disk_checkpoint.cc
     void start_checkpoint();
+    void start_slices();
+    Status begin_carrying();
+    Status vouch_for_log();
     void checkpoint_slice();
     Status carry(Chunk& chunk, uint64_t upto, uint32_t* next_block, uint32_t budget);
     Status carry_run(Chunk& chunk, const std::vector<uint32_t>& blocks, uint64_t home_block);

@@ -348,15 +348,19 @@ Status Disk::execute(Plan& plan, Done done) {
     return ok_status();
 }
 
-// Log space for a change; the last eighth is for what gives space back.
+// Log space for a change, or a checkpoint now. Two segments stay free for what gives space back and
+// for the checkpoint itself, one when a change is of that kind.
 Status Disk::make_log_room(uint64_t bytes, bool may_use_reserve) {
-    const uint64_t limit = may_use_reserve ? wal_.max_size() : wal_.max_size() / 8 * 7;
+    constexpr uint64_t kRecordBytes = 512;
+    const uint64_t reserve = may_use_reserve ? 1 : 2;
     auto fits = [&] {
-        uint64_t waiting = bytes;
+        std::vector<uint64_t> sizes;
         for (const Pending& batch : pending_) {
-            waiting += Wal::batch_bytes(batch.records.size(), batch.refs.size());
+            sizes.push_back(Wal::batch_bytes(batch.records.size(), batch.refs.size()));
         }
-        return wal_.live_bytes() + waiting + options_.wal_segment_size <= limit;
+        sizes.push_back(Wal::batch_bytes(noted_.size() * kRecordBytes, 0));
+        sizes.push_back(Wal::batch_bytes(kRecordBytes + bytes / 256 * 2, bytes / kBlock + 1));
+        return wal_.segments_needed(sizes) + reserve <= wal_.free_segments();
     };
     if (fits()) return ok_status();
     LFS_TRY(checkpoint_now());

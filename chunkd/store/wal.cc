@@ -264,6 +264,26 @@ Status Wal::read_image(WalPlace place, MutableView into) {
     return ok_status();
 }
 
+uint64_t Wal::free_segments() const {
+    uint64_t live = 0;
+    for (const Slot& slot : slots_) live += slot.live ? 1 : 0;
+    const uint64_t most = std::max<uint64_t>(max_size_ / segment_size_, slots_.size());
+    return most - live;
+}
+
+uint64_t Wal::segments_needed(const std::vector<uint64_t>& batch_sizes) const {
+    uint64_t needed = 0;
+    uint64_t left = segment_size_ - head_.place.offset;
+    for (uint64_t size : batch_sizes) {
+        if (size > left) {
+            ++needed;
+            left = segment_size_;
+        }
+        left -= std::min(left, size);
+    }
+    return needed;
+}
+
 uint64_t Wal::live_bytes() const {
     uint64_t bytes = 0;
     for (uint32_t slot = 0; slot < slots_.size(); ++slot) {

@@ -58,7 +58,9 @@ public:
     const WalHead& head() const { return head_; }
     uint64_t last_synced() const { return synced_; }
     uint64_t live_bytes() const;
-    uint64_t max_size() const { return max_size_; }
+    // Segments that could still be taken, and how many of them batches of these sizes would need.
+    uint64_t free_segments() const;
+    uint64_t segments_needed(const std::vector<uint64_t>& batch_sizes) const;
     uint64_t allocated_bytes() const { return slots_.size() * segment_size_; }
     static uint64_t batch_bytes(uint64_t record_bytes, uint64_t images);
 

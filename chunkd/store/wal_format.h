@@ -20,6 +20,8 @@
 // Where the chain stops at number n, all segments are searched: if a valid batch says
 // synced_upto >= n, then n had been synced and may have been acknowledged, so this is damage; else n
 // is the tail that a crash tore, and nobody was told about it [hazard 43].
+// A batch without records only says synced_upto: a checkpoint writes one before it overwrites home
+// blocks that a batch may have written directly.
 // Crash argument: a batch is acknowledged after the sync that covers it, and batch n is synced before
 // any batch says synced_upto >= n. So an acknowledged batch is whole after a crash, or it is damage
 // and we say so; an unacknowledged one is taken whole or not at all.
