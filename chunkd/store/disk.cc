@@ -55,6 +55,12 @@ Status Disk::failed(const Status& status) {
     return io_error();
 }
 
+Status Disk::fatal(const Status& status) {
+    if (status.is_ok()) return status;
+    take_out(DiskState::failed, status);
+    return io_error();
+}
+
 void Disk::take_out(DiskState state, const Status& why) {
     if (state_ != DiskState::ok) return;
     state_ = state;
@@ -104,6 +110,10 @@ Result<Chunk*> Disk::load_trash(uint64_t number) {
 }
 
 Entry* Disk::find_entry(const Key& key) {
+    return const_cast<Entry*>(std::as_const(*this).find_entry(key));
+}
+
+const Entry* Disk::find_entry(const Key& key) const {
     if (key.first == 0) {
         auto it = chunks_.find(key.second);
         return it == chunks_.end() ? nullptr : &it->second;

@@ -144,8 +144,10 @@ private:
     Result<Chunk*> load_trash(uint64_t number);
     Chunk* find_hot(const Key& key);
     Entry* find_entry(const Key& key);
+    const Entry* find_entry(const Key& key) const;
     Status ensure_pages(Chunk& chunk, uint32_t first, uint32_t end);
     Status failed(const Status& status);  // an I/O error takes the disk out; others pass through
+    Status fatal(const Status& status);   // any error takes the disk out
     void mark_dirty(Chunk& chunk) { dirty_.insert({chunk.trash, chunk.meta.chunk}); }
     void trim_cache();
     void note_bad(ChunkId chunk, uint32_t block);
@@ -200,6 +202,7 @@ private:
     void start_checkpoint();
     void start_slices();
     Status begin_carrying();
+    Status checkpoint_failed(const Status& status);
     Status vouch_for_log();
     void checkpoint_slice();
     Status carry(Chunk& chunk, uint64_t upto, uint32_t* next_block, uint32_t budget);
@@ -208,6 +211,7 @@ private:
     Status keep_undo_images(uint64_t upto);
     Status finish_checkpoint();
     Status write_index();
+    uint64_t index_bytes_needed() const;
     Status write_chunk_index(Chunk& chunk, Entry& entry);
     void write_directory();
     Status clean_index();
@@ -255,6 +259,7 @@ private:
     std::set<ChunkId> noted_;        // commit points to be made durable with the next batch
     bool flush_scheduled_ = false;
     std::deque<CachedImage> image_cache_;
+    Nanos checkpoint_not_before_ = 0;  // after one that found no space
     Nanos last_write_ = 0;
 
     Checkpoint checkpoint_;

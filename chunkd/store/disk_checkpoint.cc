@@ -21,7 +21,7 @@ constexpr uint32_t kMaxRun = 256;
 }  // namespace
 
 void Disk::start_checkpoint() {
-    if (checkpoint_.active || state_ != DiskState::ok) return;
+    if (checkpoint_.active || state_ != DiskState::ok || loop_.now() < checkpoint_not_before_) return;
     const uint64_t wanted =
         options_.checkpoint_bytes != 0 ? options_.checkpoint_bytes : options_.wal_max_size / 4;
     if (wal_.live_bytes() < wanted) {
@@ -44,14 +44,14 @@ void Disk::checkpoint_slice() {
     if (!checkpoint_.active || state_ != DiskState::ok) return;
     if (!flush_quietly().is_ok()) return;
     const Nanos before = loop_.now();
-    if (checkpoint_.from.number == 0 && !failed(begin_carrying()).is_ok()) return;
+    if (checkpoint_.from.number == 0 && !checkpoint_failed(begin_carrying()).is_ok()) return;
     uint32_t budget = kSliceBlocks;
     while (checkpoint_.next_key < checkpoint_.keys.size() && budget > 0) {
         Chunk* chunk = find_hot(checkpoint_.keys[checkpoint_.next_key]);
         if (chunk) {
-            if (!failed(carry(*chunk, checkpoint_.from.number - 1, &checkpoint_.next_block, budget)).is_ok()) {
-                return;
-            }
+            const Status carried =
+                carry(*chunk, checkpoint_.from.number - 1, &checkpoint_.next_block, budget);
+            if (!checkpoint_failed(carried).is_ok()) return;
         }
         if (!chunk || checkpoint_.next_block >= kChunkBlocks) {
             ++checkpoint_.next_key;
@@ -62,7 +62,7 @@ void Disk::checkpoint_slice() {
         }
     }
     if (checkpoint_.next_key >= checkpoint_.keys.size()) {
-        if (!failed(finish_checkpoint()).is_ok()) return;
+        if (!checkpoint_failed(finish_checkpoint()).is_ok()) return;
     } else {
         checkpoint_timer_.start(0, [this] { checkpoint_slice(); });
     }
@@ -86,20 +86,34 @@ Status Disk::begin_carrying() {
     return vouch_for_log();
 }
 
+// No space for the index is no reason to stop: what is carried home stays there, the log is not cut,
+// and the next try comes later.
+Status Disk::checkpoint_failed(const Status& status) {
+    if (status.is_ok()) return status;
+    checkpoint_.active = false;
+    if (status.code() == Errc::nospc) {
+        checkpoint_not_before_ = loop_.now() + kSecond;
+        LFS_LOG(warn, "disk {}: no space for a checkpoint: {}", number_, status.to_string());
+        return status;
+    }
+    return fatal(status);
+}
+
 Status Disk::checkpoint_now() {
     if (state_ != DiskState::ok) return io_error();
     LFS_TRY(flush_quietly());
     checkpoint_timer_.stop();
     checkpoint_ = {};  // what a running one has carried home stays there
-    LFS_TRY(failed(begin_carrying()));
+    LFS_TRY(checkpoint_failed(begin_carrying()));
     for (const Key& key : checkpoint_.keys) {
         Chunk* chunk = find_hot(key);
         uint32_t next_block = 0;
         while (chunk && next_block < kChunkBlocks) {
-            LFS_TRY(failed(carry(*chunk, checkpoint_.from.number - 1, &next_block, UINT32_MAX)));
+            LFS_TRY(checkpoint_failed(
+                carry(*chunk, checkpoint_.from.number - 1, &next_block, UINT32_MAX)));
         }
     }
-    return failed(finish_checkpoint());
+    return checkpoint_failed(finish_checkpoint());
 }
 
 // Carries images of batches up to `upto` home, from *next_block on, about `budget` blocks; then
@@ -253,9 +267,28 @@ Status Disk::write_chunk_index(Chunk& chunk, Entry& entry) {
     return ok_status();
 }
 
+// At most; so that a full disk is met before anything of the index in memory changes.
+uint64_t Disk::index_bytes_needed() const {
+    constexpr uint64_t kAllocBytes = kUnitsPerAllocPage / 4 + kIndexHeaderBytes;
+    constexpr uint64_t kMetaBytes = 2048;
+    uint64_t bytes = 64 * 1024 + (home_.alloc_pages() + 1) * kAllocBytes + gone_.size() * 64;
+    for (const Key& key : dirty_) {
+        const Entry* entry = find_entry(key);
+        if (!entry || !entry->chunk) continue;
+        const Chunk& chunk = *entry->chunk;
+        bytes += kMetaBytes + chunk.in_doubt.size() * sizeof(InDoubt);
+        for (const SessionWrites& writes : chunk.sessions) bytes += 32 + writes.done.size() * 8;
+        for (uint32_t number = 0; number < kPagesPerChunk; ++number) {
+            if ((chunk.dirty_pages >> number & 1) != 0) bytes += chunk.pages[number]->memory() + 64;
+        }
+    }
+    return bytes;
+}
+
 Status Disk::write_index() {
-    const bool new_file = index_.wants_new_file((chunks_.size() + trash_.size()) * 96);
-    LFS_TRY(index_.begin(new_file));
+    const uint64_t directory = (chunks_.size() + trash_.size()) * 96 + 4096;
+    const bool new_file = index_.wants_new_file(directory);
+    LFS_TRY(index_.begin(new_file, index_bytes_needed() + (new_file ? directory : 0)));
     // The trash first: a start that reads "chunk 7 is in the trash" takes 7 out of the live ones, and
     // a second life of 7 must come behind that.
     std::vector<Key> keys(dirty_.begin(), dirty_.end());
@@ -281,7 +314,7 @@ Status Disk::write_index() {
     IndexCommit commit;
     commit.replay_from = checkpoint_.from;
     commit.next_trash = next_trash_;
-    LFS_TRY(index_.commit(commit));
+    LFS_TRY(fatal(index_.commit(commit)));
     gone_.clear();
     dirty_ = std::move(still_dirty);
     return ok_status();

@@ -107,7 +107,7 @@ Status Disk::flush() {
     flush_scheduled_ = false;
     if (state_ != DiskState::ok) return io_error();
     if (pending_.empty()) return ok_status();
-    LFS_TRY(failed(write_batches()));
+    LFS_TRY(fatal(write_batches()));
     last_write_ = loop_.now();
     start_checkpoint();
     arm_background();
@@ -118,7 +118,7 @@ Status Disk::flush() {
 Status Disk::flush_quietly() {
     if (state_ != DiskState::ok) return io_error();
     if (pending_.empty()) return ok_status();
-    LFS_TRY(failed(write_batches()));
+    LFS_TRY(fatal(write_batches()));
     answer(std::exchange(waiting_, {}), ok_status(), true);
     return ok_status();
 }

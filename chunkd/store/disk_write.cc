@@ -353,6 +353,7 @@ Status Disk::execute(Plan& plan, Done done) {
 Status Disk::make_log_room(uint64_t bytes, bool may_use_reserve) {
     constexpr uint64_t kRecordBytes = 512;
     const uint64_t reserve = may_use_reserve ? 1 : 2;
+    uint64_t needed = 0;
     auto fits = [&] {
         std::vector<uint64_t> sizes;
         for (const Pending& batch : pending_) {
@@ -360,11 +361,15 @@ Status Disk::make_log_room(uint64_t bytes, bool may_use_reserve) {
         }
         sizes.push_back(Wal::batch_bytes(noted_.size() * kRecordBytes, 0));
         sizes.push_back(Wal::batch_bytes(kRecordBytes + bytes / 256 * 2, bytes / kBlock + 1));
-        return wal_.segments_needed(sizes) + reserve <= wal_.free_segments();
+        needed = wal_.segments_needed(sizes);
+        return needed + reserve <= wal_.free_segments();
     };
-    if (fits()) return ok_status();
-    LFS_TRY(checkpoint_now());
-    return fits() ? ok_status() : Status(Errc::busy, "the log is full");
+    if (!fits()) {
+        LFS_TRY(checkpoint_now());
+        if (!fits()) return Status(Errc::busy, "the log is full");
+    }
+    // Made now, so that a full disk is met before anything happened.
+    return failed(wal_.make_ready(needed));
 }
 
 }  // namespace lumeofs::store

@@ -171,17 +171,20 @@ bool IndexLog::wants_new_file(uint64_t directory_bytes) const {
     return files_.at(current_).size > std::max(kFileBytes, 4 * directory_bytes);
 }
 
-Status IndexLog::begin(bool new_file) {
+Status IndexLog::begin(bool new_file, uint64_t bytes) {
     if (new_file) {
         const uint32_t number = files_.empty() ? 1 : files_.rbegin()->first + 1;
         FileState state;
         LFS_ASSIGN(state.file, fs_.open(path(number), {.create = true, .truncate = true}));
         LFS_TRY(fs_.sync_dir(dir_));
+        LFS_TRY(state.file->allocate(0, bytes));
         files_[number] = std::move(state);
         current_ = number;
     }
+    FileState& current = files_[current_];
+    if (!new_file) LFS_TRY(current.file->allocate(current.size, bytes));
     group_.clear();
-    group_start_ = files_[current_].size;
+    group_start_ = current.size;
     if (new_file) {
         ByteWriter body;
         body.put<uint32_t>(kIndexRevision);

@@ -44,7 +44,8 @@ public:
     // True if the next group must start a new file (the caller then appends the whole directory and
     // all alloc pages).
     bool wants_new_file(uint64_t directory_bytes) const;
-    Status begin(bool new_file);
+    // Takes disk space for a group of `bytes` first: nospc, and nothing has changed.
+    Status begin(bool new_file, uint64_t bytes);
     IndexPlace append(IndexKind kind, uint64_t key, View body);
     void drop(const IndexPlace& place);  // what stands there is no longer in force after this group
     Status commit(const IndexCommit& commit);

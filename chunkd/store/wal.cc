@@ -71,6 +71,13 @@ Status Wal::prepare() {
     return ok_status();
 }
 
+Status Wal::make_ready(uint64_t count) {
+    uint64_t free = 0;
+    for (const Slot& slot : slots_) free += slot.live ? 0 : 1;
+    for (; free < count; ++free) LFS_TRY(make_slot(false));
+    return ok_status();
+}
+
 Result<std::optional<WalBatch>> Wal::read_batch(WalPlace place) {
     std::optional<WalBatch> none;
     if (place.slot >= slots_.size() || place.offset + kBlock > segment_size_) return none;

@@ -53,6 +53,8 @@ public:
     void cut(uint64_t number);
     // Makes a segment ready ahead of need if none is free; cheap if there is nothing to do.
     Status prepare();
+    // Makes segments until `count` are free. nospc.
+    Status make_ready(uint64_t count);
     Status read_image(WalPlace place, MutableView into);
 
     const WalHead& head() const { return head_; }

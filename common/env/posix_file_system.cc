@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -59,8 +60,8 @@ private:
 
 class PosixFile final : public File {
 public:
-    PosixFile(int fd, std::string path, bool direct)
-        : fd_(fd), path_(std::move(path)), direct_(direct) {}
+    PosixFile(int fd, std::string path, bool direct, bool past_caches)
+        : fd_(fd), path_(std::move(path)), direct_(direct), past_caches_(past_caches) {}
 
     Result<size_t> read_at(uint64_t offset, MutableView into) override {
         check_alignment(offset, into.data(), into.size());
@@ -131,6 +132,8 @@ public:
         return ok_status();
     }
 
+    bool durable_with_any_sync() const override { return past_caches_; }
+
     Result<uint64_t> size() override {
         struct stat attributes {};
         if (fstat(fd_.get(), &attributes) < 0) return failed("fstat", path_, errno);
@@ -174,7 +177,18 @@ private:
     const Descriptor fd_;
     const std::string path_;
     const bool direct_;
+    const bool past_caches_;
 };
+
+// True on file systems where a direct write into written space changes no metadata (btrfs, for one,
+// writes elsewhere, and overlayfs may have anything below it).
+bool overwrites_in_place(int fd) {
+    constexpr auto kExt4 = 0xEF53;
+    constexpr auto kXfs = 0x58465342;
+    struct statfs attributes {};
+    if (fstatfs(fd, &attributes) < 0) return false;
+    return attributes.f_type == kExt4 || attributes.f_type == kXfs;
+}
 
 class PosixFileLock final : public FileLock {
 public:
@@ -199,9 +213,10 @@ Result<std::unique_ptr<File>> PosixFileSystem::open(const std::string& path,
         // A refused O_DIRECT may have made the file: it must not count as somebody else's now.
         if (fd < 0) flags &= ~O_EXCL;
     }
+    const bool past_caches = fd >= 0 && overwrites_in_place(fd);
     if (fd < 0) fd = retried([&] { return ::open(path.c_str(), flags, kFileMode); });
     if (fd < 0) return failed("open", path, errno);
-    return std::unique_ptr<File>(std::make_unique<PosixFile>(fd, path, options.direct));
+    return std::unique_ptr<File>(std::make_unique<PosixFile>(fd, path, options.direct, past_caches));
 }
 
 Status PosixFileSystem::make_dirs(const std::string& path) {
