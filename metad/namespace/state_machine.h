@@ -55,6 +55,7 @@ class FileSystem;
 namespace lumeofs::metad {
 
 class Db;
+struct OpContext;
 struct Tables;
 
 struct StateMachineOptions {
@@ -76,7 +77,9 @@ enum class SlotCheck {
 };
 
 // At most this many chunks in one Allocate (rows per command are bounded [40]).
-inline constexpr uint32_t kMaxChunksPerAllocate = 64;
+inline constexpr uint32_t kMaxChunksPerAllocate = 16;
+// Grants in one layout; `value` of the reply is the index to go on at, 0 = that was all.
+inline constexpr uint32_t kMaxGrantsPerReply = 512;
 
 class StateMachine final : public ReplicatedState {
 public:
@@ -182,13 +185,24 @@ public:
     std::vector<std::string> check_invariants();
 
 private:
+    // Who reads the main file: shared with the pins, which may outlive a database or this object.
+    struct Pins;
+    class FilePin;
+    class MemoryPin;
+
     explicit StateMachine(const StateMachineOptions& options);
     Status open_database();
-    Result<Bytes> apply_one(LogIndex index, View command);
+    Status swap_file(const std::string& path);
+    Bytes apply_one(LogIndex index, View command);
+    wire::MetaReplyT apply_command(uint64_t index, const wire::CommandT& command);
+    wire::MetaReplyT apply_mutation(uint64_t index, const wire::ApplyMutationT& command);
+    std::vector<ChunkRow> with_lengths(std::vector<ChunkRow> rows);
 
     StateMachineOptions options_;
     std::unique_ptr<Db> db_;
     std::unique_ptr<Tables> tables_;
+    std::shared_ptr<Pins> pins_;
+    uint64_t checkpointed_ = 0;  // applied index in the main file, as far as this object has seen
 };
 
 }  // namespace lumeofs::metad
