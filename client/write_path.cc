@@ -116,8 +116,9 @@ void Core::flush(const HandlePtr& file, StatusDone done) {
         done(take_error(*file));
     };
     const bool last = inode->handles == 1 && inode->pending == 0 && inode->waiters.empty();
-    flush_to(inode, inode->buffer.last_write(), false, std::move(answer));
-    if (last) wind_down(inode);
+    const uint64_t target = inode->buffer.last_write();
+    if (last) wind_down(inode);  // before anything is sent, so that the commit carries the release
+    flush_to(inode, target, false, std::move(answer));
 }
 
 void Core::fsync(const HandlePtr& file, bool datasync, StatusDone done) {

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+// The client against a fake cluster: names, data, and what each operation costs in requests.
+#include <doctest/doctest.h>
+
+#include "tests/unit/client/fixture.h"
+
+namespace lumeofs::client_test {
+namespace {
+
+TEST_CASE("a file is made, written, closed and read back") {
+    for (uint64_t size : {uint64_t{0}, uint64_t{10}, uint64_t{4096}, uint64_t{4097}, uint64_t{300'000},
+                          uint64_t{5} << 20}) {
+        CAPTURE(size);
+        Cluster cluster;
+        TestClient client(cluster);
+        client.start();
+        auto file = client.create("f");
+        REQUIRE(file.is_ok());
+        const Bytes bytes = pattern(size, size);
+        if (size > 0) REQUIRE(client.write(file->handle, 0, bytes).is_ok());
+        CHECK(client.getattr(file->attr.ino)->size == size);
+        CHECK(*client.read(file->handle, 0, size + 100) == bytes);
+        REQUIRE(client.close(file->handle).is_ok());
+        CHECK(cluster.state.inodes.at(file->attr.ino.value).attr.size == size);
+
+        TestClient other(cluster, 8);
+        other.start();
+        auto found = other.lookup("f");
+        REQUIRE(found.is_ok());
+        CHECK(found->size == size);
+        auto again = other.open(found->ino, 0);
+        REQUIRE(again.is_ok());
+        CHECK(*other.read(again->handle, 0, size + 100) == bytes);
+    }
+}
+
+TEST_CASE("requests per operation (hops)") {
+    Cluster cluster;
+    TestClient client(cluster);
+    client.start();
+    FakeMetad& metad = cluster.lead_metad();
+    auto count = [&] { return metad.mutations + metad.queries + metad.session_requests; };
+    auto chunk_count = [&] { return client.vfs->status().chunk_requests; };
+    auto cost = [&](const std::function<void()>& what) {
+        const uint64_t before = count();
+        what();
+        return count() - before;
+    };
+    Result<Opened> file(Errc::io);
+    CHECK(cost([&] { file = client.create("small"); }) == 1);
+    CHECK(cost([&] { REQUIRE(client.write(file->handle, 0, pattern(1, 1000)).is_ok()); }) == 0);
+    CHECK(cost([&] { CHECK(client.getattr(file->attr.ino)->size == 1000); }) == 0);
+    CHECK(cost([&] { CHECK(client.read(file->handle, 0, 1000)->size() == 1000); }) == 0);
+    CHECK(cost([&] { CHECK(client.flush(file->handle).is_ok()); }) == 1);   // WriteInline with release
+    CHECK(cost([&] { client.vfs->release(file->handle, [](const Status&) {}); }) == 0);
+    CHECK(cost([&] { cluster.loop.run_for(10 * kMillisecond); }) == 1);     // Release, waited for by nobody
+    CHECK(chunk_count() == 0);
+
+    CHECK(cost([&] { file = client.open(file->attr.ino, 0); }) == 1);
+    CHECK(cost([&] { CHECK(client.getattr(file->attr.ino)->size == 1000); }) == 0);
+    CHECK(cost([&] { CHECK(client.read(file->handle, 0, 4096)->size() == 1000); }) == 0);
+    CHECK(cost([&] { CHECK(client.close(file->handle).is_ok()); }) == 0);
+    cluster.loop.run_for(10 * kMillisecond);
+
+    CHECK(cost([&] { file = client.create("large"); }) == 1);
+    const uint64_t chunks_before = chunk_count();
+    CHECK(cost([&] {
+        REQUIRE(client.write(file->handle, 0, pattern(2, 3 << 20)).is_ok());
+        REQUIRE(client.fsync(file->handle).is_ok());
+    }) == 2);                                                               // Allocate, CommitWrite
+    CHECK(chunk_count() - chunks_before <= 3);
+    CHECK(cost([&] { REQUIRE(client.write(file->handle, 100, pattern(3, 10)).is_ok()); }) == 0);
+    CHECK(cost([&] { CHECK(client.close(file->handle).is_ok()); }) == 1);   // CommitWrite with release
+
+    CHECK(cost([&] { CHECK(client.lookup("large").is_ok()); }) == 1);
+    CHECK(cost([&] {
+        CHECK(client.wait<Attr>([&](Done<Attr> done) { client.vfs->mkdir({}, kRootInode, "d", 0755, done); }).is_ok());
+    }) <= 2);  // and the Release of before
+    CHECK(cost([&] {
+        CHECK(client.status([&](StatusDone done) { client.vfs->unlink({}, kRootInode, "large", done); }).is_ok());
+    }) == 1);
+}
+
+TEST_CASE("directories list everything once, whatever the page size") {
+    Cluster cluster;
+    TestClient client(cluster);
+    client.start();
+    for (int i = 0; i < 50; ++i) REQUIRE(client.close(client.create("name" + std::to_string(i))->handle).is_ok());
+    for (bool plus : {false, true}) {
+        for (uint32_t page : {100u, 1000u, 100'000u}) {
+            auto dir = client.wait<HandleId>([&](Done<HandleId> done) { client.vfs->opendir({}, kRootInode, done); });
+            std::set<std::string> names;
+            uint64_t cookie = 0;
+            for (bool end = false; !end;) {
+                auto got = client.wait<DirPage>([&](Done<DirPage> done) {
+                    if (plus) client.vfs->readdirplus({}, *dir, cookie, page, done);
+                    else client.vfs->readdir({}, *dir, cookie, page, done);
+                });
+                REQUIRE(got.is_ok());
+                for (const DirEntry& entry : got->entries) {
+                    CHECK(names.insert(entry.name).second);
+                    cookie = entry.cookie;
+                    if (plus && entry.name[0] == 'n') CHECK(entry.attr.has_value());
+                }
+                end = got->at_end || got->entries.empty();
+            }
+            CHECK(names.size() == 52);
+            client.vfs->releasedir(*dir);
+        }
+    }
+}
+
+TEST_CASE("truncate, punch, seek") {
+    Cluster cluster;
+    TestClient client(cluster);
+    client.start();
+    auto file = client.create("f");
+    const Bytes bytes = pattern(9, 200'000);
+    REQUIRE(client.write(file->handle, 0, bytes).is_ok());
+    REQUIRE(client.truncate(file->attr.ino, 100'000, file->handle).is_ok());
+    REQUIRE(client.truncate(file->attr.ino, 150'000, file->handle).is_ok());
+    Bytes expected(bytes.begin(), bytes.begin() + 100'000);
+    expected.resize(150'000);
+    CHECK(*client.read(file->handle, 0, 300'000) == expected);
+    REQUIRE(client.punch(file->handle, kFallocatePunchHole | kFallocateKeepSize, 5'000, 20'000).is_ok());
+    std::fill(expected.begin() + 5'000, expected.begin() + 25'000, 0);
+    CHECK(*client.read(file->handle, 0, 300'000) == expected);
+    REQUIRE(client.punch(file->handle, 0, 140'000, 60'000).is_ok());
+    expected.resize(200'000);
+    CHECK(*client.read(file->handle, 0, 300'000) == expected);
+    REQUIRE(client.truncate(file->attr.ino, uint64_t{200} << 20, file->handle).is_ok());
+    REQUIRE(client.write(file->handle, uint64_t{130} << 20, bytes).is_ok());
+    CHECK(*client.seek(file->handle, 200'000, Seek::data) == uint64_t{130} << 20);
+    CHECK(*client.seek(file->handle, 0, Seek::hole) >= 100'000);
+    CHECK(client.seek(file->handle, uint64_t{300} << 20, Seek::data).code() == Errc::nxio);
+    REQUIRE(client.punch(file->handle, kFallocatePunchHole | kFallocateKeepSize, uint64_t{64} << 20, uint64_t{128} << 20).is_ok());
+    CHECK(cluster.state.inodes.at(file->attr.ino.value).chunks.size() == 1);
+    CHECK(*client.read(file->handle, uint64_t{130} << 20, 1000) == Bytes(1000, 0));
+}
+
+TEST_CASE("appends take the end of the file, whoever moved it") {
+    Cluster cluster;
+    TestClient one(cluster, 1), two(cluster, 2);
+    one.start();
+    two.start();
+    auto a = one.create("log", 1 | OpenMode::kAppend);
+    CHECK(a->direct_io);
+    auto b = two.open(a->attr.ino, 1 | OpenMode::kAppend);
+    Bytes expected;
+    for (uint64_t i = 0; i < 20; ++i) {
+        const Bytes line = pattern(i, 400);
+        REQUIRE((i % 2 == 0 ? one.write(a->handle, 0, line) : two.write(b->handle, 0, line)).is_ok());
+        expected.insert(expected.end(), line.begin(), line.end());
+    }
+    auto reader = two.open(a->attr.ino, 0);
+    CHECK(*two.read(reader->handle, 0, 100'000) == expected);
+}
+
+TEST_CASE("a write by one who is not root clears setuid") {
+    Cluster cluster;
+    TestClient client(cluster);
+    client.start();
+    auto file = client.create("f");
+    SetAttrs attrs;
+    attrs.mode = 06755;
+    REQUIRE(client.wait<Attr>([&](Done<Attr> done) { client.vfs->setattr({}, file->attr.ino, 0, attrs, done); }).is_ok());
+    client.caller.uid = 1000;
+    REQUIRE(client.write(file->handle, 0, pattern(1, 10)).is_ok());
+    CHECK((client.getattr(file->attr.ino)->mode & 07000) == 0);
+}
+
+TEST_CASE("a clean stop writes back, gives back and closes the session") {
+    Cluster cluster;
+    TestClient client(cluster);
+    client.start();
+    auto file = client.create("f");
+    REQUIRE(client.write(file->handle, 0, pattern(1, 100'000)).is_ok());
+    CHECK(client.status([&](StatusDone done) { client.vfs->stop(10 * kSecond, done); }).is_ok());
+    CHECK(cluster.state.inodes.at(file->attr.ino.value).attr.size == 100'000);
+    CHECK(cluster.state.sessions.empty());
+}
+
+TEST_CASE("old dirty data goes out by itself") {
+    Cluster cluster;
+    TestClient client(cluster);
+    client.start();
+    auto file = client.create("f");
+    REQUIRE(client.write(file->handle, 0, pattern(1, 100)).is_ok());
+    cluster.loop.run_for(kDirtyAgeMax + kSecond);
+    CHECK(cluster.state.inodes.at(file->attr.ino.value).attr.size == 100);
+    CHECK(client.vfs->status().dirty_bytes == 0);
+}
+
+TEST_CASE("paths, links and what is not allowed") {
+    Cluster cluster;
+    TestClient client(cluster);
+    client.start();
+    auto dir = client.wait<Attr>([&](Done<Attr> done) { client.vfs->mkdir({}, kRootInode, "d", 0755, done); });
+    REQUIRE(client.wait<Attr>([&](Done<Attr> done) { client.vfs->symlink({}, kRootInode, "l", "d", done); }).is_ok());
+    auto walked = client.wait<Attr>([&](Done<Attr> done) { client.vfs->resolve_path({}, kRootInode, "/l", true, done); });
+    CHECK(walked->ino == dir->ino);
+    REQUIRE(client.wait<Attr>([&](Done<Attr> done) { client.vfs->symlink({}, kRootInode, "x", "x", done); }).is_ok());
+    CHECK(client.wait<Attr>([&](Done<Attr> done) { client.vfs->resolve_path({}, kRootInode, "x", true, done); }).code() == Errc::loop);
+    CHECK(client.lookup(std::string(256, 'n')).code() == Errc::nametoolong);
+    CHECK(client.create("l/x").code() == Errc::inval);
+    CHECK(client.create("d", 2 | OpenMode::kExclusive).code() == Errc::exist);
+    CHECK(client.status([&](StatusDone done) { client.vfs->setxattr({}, kRootInode, "trusted.x", {}, 0, done); }).code() == Errc::opnotsupp);
+    ClientOptions options;
+    options.read_only = true;
+    options.subdir = "/d";
+    TestClient reader(cluster, 9, options);
+    reader.start();
+    CHECK(reader.vfs->root() == dir->ino);
+    CHECK(reader.create("y").code() == Errc::rofs);
+}
+
+}  // namespace
+}  // namespace lumeofs::client_test
