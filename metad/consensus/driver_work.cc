@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/base/log.h"
+#include "common/base/planted_bug.h"
 #include "metad/consensus/driver.h"
 
 namespace lumeofs::consensus {
@@ -109,6 +110,7 @@ Status RaftDriver::write_all(const std::vector<Write>& writes) {
         entries.insert(entries.end(), write.append.begin(), write.append.end());
     }
     LFS_TRY(write_gathered());
+    if (planted_bug("consensus.ack_before_sync")) return Status();
     return log.sync();
 }
 
@@ -170,7 +172,10 @@ Result<LogIndex> RaftDriver::cut_log(uint64_t bytes_kept) {
     LogStore& log = *storage_->log;
     // With writes gathered but not yet made there is more to come at once: let the batch end first.
     if (!writes_.empty() || install_) return log.floor().index;
-    LFS_ASSIGN(LogIndex index, state_.checkpoint());
+    LogIndex index = state_.applied();
+    if (!planted_bug("consensus.cut_above_checkpoint")) {
+        LFS_ASSIGN(index, state_.checkpoint());
+    }
     index = std::min({index, state_.applied(), node_->status().applied});
     if (bytes_kept > 0) index = std::min(index, log.index_before_tail(bytes_kept));
     // Whoever is being filled goes on with the entries after its snapshot; not at any price, though.

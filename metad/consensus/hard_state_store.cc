@@ -2,6 +2,7 @@
 #include "metad/consensus/hard_state_store.h"
 
 #include "common/base/checksum.h"
+#include "common/base/planted_bug.h"
 
 namespace lumeofs::consensus {
 namespace {
@@ -97,7 +98,7 @@ Status HardStateStore::write_both(uint64_t first) {
     poisoned_ = true;  // unless all goes well
     for (uint64_t i : {first, 1 - first}) {
         LFS_TRY(file_->write_at(i * kSlotBytes, slot.view()));
-        LFS_TRY(file_->sync());
+        if (!planted_bug("consensus.vote_unsynced")) LFS_TRY(file_->sync());
     }
     poisoned_ = false;
     return Status();
