@@ -72,6 +72,7 @@ TEST_CASE("requests per operation (hops)") {
     CHECK(cost([&] { REQUIRE(client.write(file->handle, 100, pattern(3, 10)).is_ok()); }) == 0);
     CHECK(cost([&] { CHECK(client.close(file->handle).is_ok()); }) == 1);   // CommitWrite with release
 
+    cluster.loop.run_for(10 * kMillisecond);
     CHECK(cost([&] { CHECK(client.lookup("large").is_ok()); }) == 1);
     CHECK(cost([&] {
         CHECK(client.wait<Attr>([&](Done<Attr> done) { client.vfs->mkdir({}, kRootInode, "d", 0755, done); }).is_ok());
