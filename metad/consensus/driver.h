@@ -110,8 +110,9 @@ public:
     void change_membership(raft::MembershipProposed change, std::function<void(Status)> done);
     // Target 0: the voter that is furthest. ok: begun (see leader() for what comes of it).
     Status transfer_leadership(NodeId target);
-    // Checkpoint, and cut the log as far as possible. The index that the log begins after now.
-    Result<LogIndex> compact();
+    // Checkpoint, and cut the log: down to log_bytes_kept, or with `everything` as far as the members
+    // that answer allow. The index that the log begins after now.
+    Result<LogIndex> compact(bool everything = false);
 
     Uuid cluster() const { return storage_->identity.cluster; }
     const Status& failure() const { return failure_; }

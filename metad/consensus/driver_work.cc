@@ -160,9 +160,9 @@ void RaftDriver::maybe_compact() {
                                  storage_->log->live_bytes() + options_.log_bytes_max / 8);
 }
 
-Result<LogIndex> RaftDriver::compact() {
+Result<LogIndex> RaftDriver::compact(bool everything) {
     if (!failure_.is_ok() || !running_) return Status(Errc::unavailable, "consensus has stopped");
-    Result<LogIndex> cut = cut_log(0);
+    Result<LogIndex> cut = cut_log(everything ? 0 : options_.log_bytes_kept);
     if (!cut) fail(cut.status().with_context("compacting the log"));
     return cut;
 }
@@ -176,11 +176,17 @@ Result<LogIndex> RaftDriver::cut_log(uint64_t bytes_kept) {
     if (!planted_bug("consensus.cut_above_checkpoint")) {
         LFS_ASSIGN(index, state_.checkpoint());
     }
-    index = std::min({index, state_.applied(), node_->status().applied});
-    if (bytes_kept > 0) index = std::min(index, log.index_before_tail(bytes_kept));
-    // Whoever is being filled goes on with the entries after its snapshot; not at any price, though.
+    const raft::NodeStatus core = node_->status();
+    index = std::min({index, state_.applied(), core.applied, log.index_before_tail(bytes_kept)});
+    // Whoever is being filled goes on with the entries after its snapshot, and whoever is only a few
+    // messages behind must not need one; not at any price, though.
     if (log.live_bytes() < 4 * options_.log_bytes_max) {
         for (const auto& [node, sender] : senders_) index = std::min(index, sender->index());
+        for (const raft::FollowerStatus& follower : core.followers) {
+            const bool follows = follower.recently_active && follower.id != options_.node &&
+                                 !senders_.contains(follower.id);
+            if (follows) index = std::min(index, follower.match);
+        }
     }
     if (index <= log.floor().index) return log.floor().index;
     LFS_TRY(log.cut(node_->describe(index)));

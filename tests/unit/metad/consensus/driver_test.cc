@@ -200,7 +200,7 @@ TEST_CASE("a snapshot install is cut short at every disk operation and ends well
         cluster.loop.run_for(kSecond);
         cluster.stop(laggard);
         for (int i = 0; i < 10; ++i) REQUIRE(cluster.propose(leader, fmt::format("c{}", i)).is_ok());
-        cluster.loop.post([&] { CHECK((*cluster.driver(leader).compact()).value > 5); });
+        cluster.loop.post([&] { CHECK((*cluster.driver(leader).compact(true)).value > 5); });
         cluster.loop.run_for(kSecond);
         auto& disk = cluster.node(laggard).disk;
         REQUIRE(cluster.start(laggard).is_ok());
@@ -377,7 +377,7 @@ TEST_CASE("a new node joins with an empty log and is promoted; one is removed") 
     cluster.start_all();
     const uint64_t leader = cluster.wait_for_leader();
     REQUIRE(cluster.propose(leader, "x").is_ok());
-    cluster.loop.post([&] { REQUIRE(cluster.driver(leader).compact().is_ok()); });
+    cluster.loop.post([&] { REQUIRE(cluster.driver(leader).compact(true).is_ok()); });
     cluster.add(4, {});
     REQUIRE(cluster.start(4).is_ok());
     const auto change = [&](raft::MembershipProposed::Kind kind, uint64_t id) {
