@@ -140,7 +140,7 @@ void Chunk::note_session(SessionId session, uint64_t write_no, uint64_t lowest) 
 }
 
 size_t Chunk::memory() const {
-    size_t bytes = sizeof *this + overlay.size() * 128 + in_doubt.size() * sizeof(InDoubt) + 256;
+    size_t bytes = sizeof *this + overlay.size() * 128 + in_doubt.size() * sizeof(InDoubt) + 1500;
     for (const auto& page : pages) bytes += page ? page->memory() : 0;
     return bytes;
 }

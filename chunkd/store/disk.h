@@ -131,6 +131,13 @@ private:
         uint64_t batch = 0;
         Version next(uint64_t sum);
     };
+    struct CarryItem {  // a block on its way home
+        uint64_t home_block = 0;
+        uint64_t trash = 0;
+        ChunkId chunk;
+        uint32_t block = 0;
+        bool carried = false;  // else a gap: nothing is there, zeros are written
+    };
     struct Checkpoint {
         bool active = false;
         WalHead from{0, 0, {}};   // redo starts here once it is done; number 0: not yet begun
@@ -205,8 +212,11 @@ private:
     Status checkpoint_failed(const Status& status);
     Status vouch_for_log();
     void checkpoint_slice();
-    Status carry(Chunk& chunk, uint64_t upto, uint32_t* next_block, uint32_t budget);
-    Status carry_run(Chunk& chunk, const std::vector<uint32_t>& blocks, uint64_t home_block);
+    Status carry_some(size_t most, bool* done);
+    void gather(const Chunk& chunk, uint64_t upto, uint32_t* next_block, size_t most,
+                std::vector<CarryItem>& items);
+    Status carry(std::vector<CarryItem>& items);
+    Status carry_run(const CarryItem* items, size_t count);
     Status keep_undo(Chunk& chunk, uint32_t block, uint64_t home_block);
     Status keep_undo_images(uint64_t upto);
     Status finish_checkpoint();

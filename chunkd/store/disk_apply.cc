@@ -6,6 +6,7 @@
 
 #include "chunkd/store/disk.h"
 #include "common/base/assert.h"
+#include "common/base/planted_bug.h"
 
 namespace lumeofs::store {
 
@@ -148,6 +149,7 @@ void Disk::free_empty_units(Chunk& chunk, uint32_t first, uint32_t count, const 
         if (!empty) continue;
         chunk.set_unit(unit, kNoUnit);
         home_.free_to_limbo(home_unit);
+        if (planted_bug("store.reuse_space_at_once")) home_.release_limbo([](uint32_t) { return false; });
         if (by > chunk.meta.commit_point) undecided_units_[home_unit] = {chunk.meta.chunk, by};
     }
 }

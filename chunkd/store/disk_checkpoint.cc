@@ -11,12 +11,16 @@
 #include "common/base/assert.h"
 #include "common/base/checksum.h"
 #include "common/base/log.h"
+#include "common/base/planted_bug.h"
 
 namespace lumeofs::store {
 namespace {
 
-constexpr uint32_t kSliceBlocks = 512;  // 2 MiB
-constexpr uint32_t kMaxRun = 256;
+// A slice ends after so much time, or, where time stands still (simulation), after so many pieces.
+constexpr Nanos kSliceTime = 3 * kMillisecond;
+constexpr uint32_t kSlicePieces = 8;
+constexpr size_t kPieceBlocks = 256;
+constexpr uint64_t kMaxRun = 256;
 
 }  // namespace
 
@@ -45,23 +49,11 @@ void Disk::checkpoint_slice() {
     if (!flush_quietly().is_ok()) return;
     const Nanos before = loop_.now();
     if (checkpoint_.from.number == 0 && !checkpoint_failed(begin_carrying()).is_ok()) return;
-    uint32_t budget = kSliceBlocks;
-    while (checkpoint_.next_key < checkpoint_.keys.size() && budget > 0) {
-        Chunk* chunk = find_hot(checkpoint_.keys[checkpoint_.next_key]);
-        if (chunk) {
-            const Status carried =
-                carry(*chunk, checkpoint_.from.number - 1, &checkpoint_.next_block, budget);
-            if (!checkpoint_failed(carried).is_ok()) return;
-        }
-        if (!chunk || checkpoint_.next_block >= kChunkBlocks) {
-            ++checkpoint_.next_key;
-            checkpoint_.next_block = 0;
-            --budget;
-        } else {
-            budget = 0;
-        }
+    bool done = false;
+    for (uint32_t pieces = 0; pieces < kSlicePieces && !done && loop_.now() - before < kSliceTime; ++pieces) {
+        if (!checkpoint_failed(carry_some(kPieceBlocks, &done)).is_ok()) return;
     }
-    if (checkpoint_.next_key >= checkpoint_.keys.size()) {
+    if (done) {
         if (!checkpoint_failed(finish_checkpoint()).is_ok()) return;
     } else {
         checkpoint_timer_.start(0, [this] { checkpoint_slice(); });
@@ -76,6 +68,7 @@ void Disk::checkpoint_slice() {
 // home; 3 power cut; 4 replay finds that the direct data does not match and takes an acknowledged batch
 // for a torn one.)
 Status Disk::vouch_for_log() {
+    if (planted_bug("store.log_not_vouched_for")) return ok_status();  // [43]
     LFS_TRY(wal_.append({}, 0, {}));
     return wal_.sync();
 }
@@ -105,71 +98,94 @@ Status Disk::checkpoint_now() {
     checkpoint_timer_.stop();
     checkpoint_ = {};  // what a running one has carried home stays there
     LFS_TRY(checkpoint_failed(begin_carrying()));
-    for (const Key& key : checkpoint_.keys) {
-        Chunk* chunk = find_hot(key);
-        uint32_t next_block = 0;
-        while (chunk && next_block < kChunkBlocks) {
-            LFS_TRY(checkpoint_failed(
-                carry(*chunk, checkpoint_.from.number - 1, &next_block, UINT32_MAX)));
-        }
-    }
+    for (bool done = false; !done;) LFS_TRY(checkpoint_failed(carry_some(4 * kPieceBlocks, &done)));
     return checkpoint_failed(finish_checkpoint());
 }
 
-// Carries images of batches up to `upto` home, from *next_block on, about `budget` blocks; then
-// *next_block is where to go on, kChunkBlocks at the end.
-Status Disk::carry(Chunk& chunk, uint64_t upto, uint32_t* next_block, uint32_t budget) {
-    uint32_t done = 0;
-    std::vector<uint32_t> run;
-    uint64_t run_home = 0;
-    auto it = chunk.overlay.lower_bound(*next_block);
-    while (done < budget) {
-        while (it != chunk.overlay.end() && it->second.batch > upto) ++it;
-        if (it == chunk.overlay.end()) {
-            LFS_TRY(carry_run(chunk, run, run_home));
-            *next_block = kChunkBlocks;
-            return ok_status();
+// Takes up to about `most` blocks home, in the order of their places there, so that what was written
+// to many small chunks in a row is one write again. *done: there are no more.
+Status Disk::carry_some(size_t most, bool* done) {
+    std::vector<CarryItem> items;
+    while (checkpoint_.next_key < checkpoint_.keys.size() && items.size() < most) {
+        Chunk* chunk = find_hot(checkpoint_.keys[checkpoint_.next_key]);
+        if (chunk) gather(*chunk, checkpoint_.from.number - 1, &checkpoint_.next_block, most, items);
+        if (!chunk || checkpoint_.next_block >= kChunkBlocks) {
+            ++checkpoint_.next_key;
+            checkpoint_.next_block = 0;
         }
-        const uint32_t block = it->first;
-        const uint32_t unit = chunk.unit_of(block / kUnitBlocks);
-        LFS_ASSERT(unit != kNoUnit);  // reserved when the image was admitted
-        const uint64_t home_block = uint64_t{unit} * kUnitBlocks + block % kUnitBlocks;
-        const bool joins = !run.empty() && run.back() + 1 == block && run.size() < kMaxRun &&
-                           run_home + run.size() == home_block &&
-                           run.size() < home_.contiguous(run_home);
-        if (!joins) {
-            LFS_TRY(carry_run(chunk, run, run_home));
-            run.clear();
-            run_home = home_block;
-            it = chunk.overlay.lower_bound(block);  // carry_run took elements out
-        }
-        run.push_back(block);
-        ++it;
-        ++done;
     }
-    *next_block = run.back() + 1;
-    return carry_run(chunk, run, run_home);
+    *done = checkpoint_.next_key >= checkpoint_.keys.size();
+    return carry(items);
 }
 
-Status Disk::carry_run(Chunk& chunk, const std::vector<uint32_t>& blocks, uint64_t home_block) {
-    if (blocks.empty()) return ok_status();
-    Buffer data = Buffer::allocate(blocks.size() * kBlock);
-    for (size_t i = 0; i < blocks.size(); ++i) {
-        LFS_TRY(keep_undo(chunk, blocks[i], home_block + i));
-        const Version& version = chunk.overlay.at(blocks[i]);
+// Adds the images of batches up to `upto` from *next_block on, whole units at a time, until there are
+// `most` items; then *next_block is where to go on, kChunkBlocks at the end. Blocks of these units
+// that hold nothing at home become gaps: writing zeros there makes one run of two.
+void Disk::gather(const Chunk& chunk, uint64_t upto, uint32_t* next_block, size_t most,
+                  std::vector<CarryItem>& items) {
+    auto it = chunk.overlay.lower_bound(*next_block);
+    while (items.size() < most) {
+        while (it != chunk.overlay.end() && it->second.batch > upto) ++it;
+        if (it == chunk.overlay.end()) {
+            *next_block = kChunkBlocks;
+            return;
+        }
+        const uint32_t unit = it->first / kUnitBlocks;
+        const uint32_t home_unit = chunk.unit_of(unit);
+        LFS_ASSERT(home_unit != kNoUnit);  // reserved when the image was admitted
+        for (uint32_t i = 0; i < kUnitBlocks; ++i) {
+            const uint32_t block = unit * kUnitBlocks + i;
+            auto image = chunk.overlay.find(block);
+            const bool carried = image != chunk.overlay.end() && image->second.batch <= upto;
+            if (!carried && chunk.home_sum(block) != kHole) continue;
+            items.push_back({uint64_t{home_unit} * kUnitBlocks + i, chunk.trash, chunk.meta.chunk, block,
+                             carried});
+        }
+        *next_block = (unit + 1) * kUnitBlocks;
+        it = chunk.overlay.lower_bound(*next_block);
+    }
+}
+
+Status Disk::carry(std::vector<CarryItem>& items) {
+    std::sort(items.begin(), items.end(),
+              [](const CarryItem& a, const CarryItem& b) { return a.home_block < b.home_block; });
+    for (size_t first = 0; first < items.size();) {
+        const uint64_t home_block = items[first].home_block;
+        const size_t room = std::min<uint64_t>(kMaxRun, home_.contiguous(home_block));
+        size_t end = first + 1;
+        while (end < items.size() && end - first < room &&
+               items[end].home_block == home_block + (end - first)) {
+            ++end;
+        }
+        LFS_TRY(carry_run(items.data() + first, end - first));
+        first = end;
+    }
+    return ok_status();
+}
+
+Status Disk::carry_run(const CarryItem* items, size_t count) {
+    Buffer data = Buffer::allocate(count * kBlock);
+    std::memset(data.mutable_data(), 0, data.size());
+    for (size_t i = 0; i < count; ++i) {
+        Chunk& chunk = *find_hot({items[i].trash, items[i].chunk});
+        LFS_TRY(keep_undo(chunk, items[i].block, items[i].home_block));
+        if (!items[i].carried) continue;
+        const Version& version = chunk.overlay.at(items[i].block);
         const MutableView into = data.mutable_view().subspan(i * kBlock, kBlock);
         Status status = load_image(version, into);
         if (!status.is_ok() && status.code() != Errc::corrupt) return status;
         // An image that went bad is carried home as it is: its checksum goes with it, so that every
         // reader is told, and another member can repair it.
-        if (stored_sum(checksum(into), chunk.meta.chunk, blocks[i]) != version.sum) {
-            note_bad(chunk.meta.chunk, blocks[i]);
+        if (stored_sum(checksum(into), items[i].chunk, items[i].block) != version.sum) {
+            note_bad(items[i].chunk, items[i].block);
         }
     }
-    LFS_TRY(home_.write(home_block, {data.view()}));
-    for (uint32_t block : blocks) {
-        auto it = chunk.overlay.find(block);
-        chunk.set_home_sum(block, it->second.sum);
+    LFS_TRY(home_.write(items[0].home_block, {data.view()}));
+    for (size_t i = 0; i < count; ++i) {
+        if (!items[i].carried) continue;
+        Chunk& chunk = *find_hot({items[i].trash, items[i].chunk});
+        auto it = chunk.overlay.find(items[i].block);
+        chunk.set_home_sum(items[i].block, it->second.sum);
         chunk.overlay.erase(it);
     }
     return ok_status();
@@ -222,12 +238,12 @@ Status Disk::finish_checkpoint() {
         if (!item.entry.chunk || item.entry.chunk->overlay.empty()) continue;
         if (!vouched) LFS_TRY(vouch_for_log());
         vouched = true;
+        std::vector<CarryItem> items;
         uint32_t next_block = 0;
-        while (next_block < kChunkBlocks) {
-            LFS_TRY(carry(*item.entry.chunk, UINT64_MAX, &next_block, UINT32_MAX));
-        }
+        gather(*item.entry.chunk, UINT64_MAX, &next_block, SIZE_MAX, items);
+        LFS_TRY(carry(items));
     }
-    LFS_TRY(home_.sync_all());
+    if (!planted_bug("store.index_before_home")) LFS_TRY(home_.sync_all());  // [15]
     LFS_TRY(keep_undo_images(upto));
     LFS_TRY(clean_index());
     LFS_TRY(write_index());

@@ -5,6 +5,7 @@
 
 #include "chunkd/store/disk.h"
 #include "common/base/assert.h"
+#include "common/base/planted_bug.h"
 
 namespace lumeofs::store {
 namespace {
@@ -69,7 +70,7 @@ Status Disk::write_batches() {
         append_record(record, {}, nullptr);
     }
     noted_.clear();
-    LFS_TRY(home_.sync_uncovered());
+    if (!planted_bug("store.unwritten_space_unsynced")) LFS_TRY(home_.sync_uncovered());  // [16d]
     for (Pending& batch : pending_) {
         LFS_ASSERT(batch.number == wal_.head().number);
         LFS_ASSIGN(WalPlace first_image,
@@ -80,7 +81,7 @@ Status Disk::write_batches() {
     }
     pending_.clear();
     const Nanos before = loop_.now();
-    LFS_TRY(wal_.sync());
+    if (!planted_bug("store.ack_before_sync")) LFS_TRY(wal_.sync());
     const auto took = static_cast<uint64_t>(loop_.now() - before);
     ++stats_.log_syncs;
     stats_.sync_nanos += took;

@@ -11,6 +11,7 @@
 #include "chunkd/store/disk.h"
 #include "common/base/assert.h"
 #include "common/base/checksum.h"
+#include "common/base/planted_bug.h"
 
 namespace lumeofs::store {
 namespace {
@@ -223,7 +224,7 @@ Status Disk::plan_truncate(Plan& plan, const WriteRecord& record, std::vector<ui
         if (!plan.chunk->is_hole(first)) LFS_TRY(plan_partial(plan, first, keep, {}, kBlock - keep, bad));
         ++first;
     }
-    if (first < kChunkBlocks) {
+    if (first < kChunkBlocks && !planted_bug("store.truncate_keeps_blocks")) {  // [6]
         plan.record.runs.push_back({first, kChunkBlocks - first, RunKind::hole, {}});
     }
     return ok_status();
