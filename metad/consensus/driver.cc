@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Opening, events in, status out. Obeying the updates: driver_work.cc; the network: driver_peers.cc.
+// Opening, events in, status out. Obeying the updates: driver_work.cc; the network:
+// driver_peers.cc.
 #include "metad/consensus/driver.h"
 
 #include <fmt/format.h>
@@ -30,7 +31,8 @@ Status check_options(const DriverOptions& options) {
         return bad_options("heartbeat_interval must be well below election_timeout");
     }
     if (options.segment_bytes % kLogAlignment != 0 || options.segment_bytes < 4 * kLogAlignment) {
-        return bad_options("a log segment must be a multiple of 4096 bytes, at least four times that");
+        return bad_options(
+            "a log segment must be a multiple of 4096 bytes, at least four times that");
     }
     if (options.join) return Status();
     const raft::Membership membership = sorted_membership(options.peers);
@@ -161,10 +163,8 @@ void RaftDriver::gather(raft::Update& update) {
     if (update.soft_state) follow_soft_state(*update.soft_state);
     note_contact(update);
     if (update.persist_id != 0) {
-        writes_.push_back({update.persist_id,
-                           update.hard_state,
-                           update.truncate_from,
-                           std::move(update.append)});
+        writes_.push_back(
+            {update.persist_id, update.hard_state, update.truncate_from, std::move(update.append)});
     }
     if (update.install) install_ = update.install;
     if (update.snapshot_refused) {
@@ -243,7 +243,8 @@ void RaftDriver::on_tick() {
 
 void RaftDriver::propose(Bytes command, ProposeDone done) {
     LFS_ASSERT(!command.empty());
-    if (!failure_.is_ok() || !running_) return done(Status(Errc::unavailable, "consensus has stopped"));
+    if (!failure_.is_ok() || !running_)
+        return done(Status(Errc::unavailable, "consensus has stopped"));
     if (command.size() > std::min<uint64_t>(kMaxCommandBytes, storage_->log->payload_bytes_max())) {
         return done(Status(Errc::toobig, "the command is too large for the log"));
     }
@@ -259,7 +260,8 @@ void RaftDriver::propose(Bytes command, ProposeDone done) {
 }
 
 void RaftDriver::read_barrier(ReadDone done) {
-    if (!failure_.is_ok() || !running_) return done(Status(Errc::unavailable, "consensus has stopped"));
+    if (!failure_.is_ok() || !running_)
+        return done(Status(Errc::unavailable, "consensus has stopped"));
     if (soft_.role != raft::Role::leader) return done(Status(Errc::not_leader, "not the leader"));
     new_reads_.push_back(std::move(done));
     schedule_work();
@@ -310,16 +312,18 @@ void RaftDriver::fail_waiters(const Status& why) {
 
 // --- administration and status ------------------------------------------------------------------
 
-void RaftDriver::change_membership(raft::MembershipProposed change, std::function<void(Status)> done) {
-    if (!failure_.is_ok() || !running_) return done(Status(Errc::unavailable, "consensus has stopped"));
+void RaftDriver::change_membership(raft::MembershipProposed change,
+                                   std::function<void(Status)> done) {
+    if (!failure_.is_ok() || !running_)
+        return done(Status(Errc::unavailable, "consensus has stopped"));
     const std::optional<raft::ProposalOutcome> outcome = step(std::move(change));
     LFS_ASSERT(outcome);
     if (outcome->code != Errc::ok) {
         return done(Status(outcome->code, "the group does not take this change now"));
     }
-    proposals_.add(outcome->first, outcome->term, [done = std::move(done)](const Result<Bytes>& reply) {
-        done(reply.status());
-    });
+    proposals_.add(outcome->first,
+                   outcome->term,
+                   [done = std::move(done)](const Result<Bytes>& reply) { done(reply.status()); });
 }
 
 Status RaftDriver::transfer_leadership(NodeId target) {

@@ -3,13 +3,13 @@
 //
 // Everything that arrives in one batch of loop tasks (messages, proposals, reads, ticks) is stepped
 // into the core; when the batch ends, work() obeys the gathered updates: send what need not wait,
-// write and sync ONCE, send what waited, apply, answer. So what arrives while a sync runs is the next
-// batch, and the leader's sync overlaps those of the followers.
+// write and sync ONCE, send what waited, apply, answer. So what arrives while a sync runs is the
+// next batch, and the leader's sync overlaps those of the followers.
 //
 // I1 holds because send_after_persist leaves only after the sync of all writes asked for before it.
-// I3: the first failed write, sync or apply ends this node's part: nothing is sent, voted or answered
-// any more, status().trouble says why, and options.on_failure tells the process, which should exit.
-// A damaged log is refused by open() already.
+// I3: the first failed write, sync or apply ends this node's part: nothing is sent, voted or
+// answered any more, status().trouble says why, and options.on_failure tells the process, which
+// should exit. A damaged log is refused by open() already.
 //
 // Order of calls: open() (the state machine is open), start() on the loop, then feed on_push() and
 // on_request() with what the RPC server gets for Method::raft and Method::snapshot_piece; stop(),
@@ -41,15 +41,15 @@
 namespace lumeofs::consensus {
 
 struct DriverOptions {
-    std::string data_dir;              // exists; everything goes below data_dir/raft
+    std::string data_dir;  // exists; everything goes below data_dir/raft
     NodeId node;
-    std::string address;               // of this node, as the others reach it ("host:port")
-    std::vector<raft::Member> peers;   // the first members, this node among them: the same list in the
-                                       // same form on each of them; used only at the first start
-    bool join = false;                 // first start as a new member of a running group; no peers
-    Uuid cluster;                      // 0 = at the first start cluster_of(peers) (join: learnt from
-                                       // the group), later whatever the directory says
-    uint64_t seed = 0;                 // from the system's random source, different for every start
+    std::string address;              // of this node, as the others reach it ("host:port")
+    std::vector<raft::Member> peers;  // the first members, this node among them: the same list in
+                                      // the same form on each of them; used only at the first start
+    bool join = false;  // first start as a new member of a running group; no peers
+    Uuid cluster;       // 0 = at the first start cluster_of(peers) (join: learnt from
+                        // the group), later whatever the directory says
+    uint64_t seed = 0;  // from the system's random source, different for every start
     Nanos tick = kRaftTick;
     uint32_t election_ticks = static_cast<uint32_t>(kElectionTimeoutMin / kRaftTick);
     uint32_t heartbeat_ticks = static_cast<uint32_t>(kRaftHeartbeat / kRaftTick);
@@ -57,10 +57,10 @@ struct DriverOptions {
     uint64_t log_bytes_max = uint64_t{256} << 20;  // beyond: checkpoint and cut (raft_log_max_size)
     uint64_t log_bytes_kept = uint64_t{32} << 20;  // newest entries that a cut leaves for laggards
     uint64_t segment_bytes = kRaftSegmentBytes;
-    size_t proposals_max = 16'384;                 // waiting here; beyond: busy
+    size_t proposals_max = 16'384;  // waiting here; beyond: busy
     uint64_t proposal_bytes_max = uint64_t{64} << 20;
-    std::function<Hello()> hello;                  // for links to other metads
-    std::function<void(const Status&)> on_failure; // once; the process should exit with this error
+    std::function<Hello()> hello;                   // for links to other metads
+    std::function<void(const Status&)> on_failure;  // once; the process should exit with this error
 };
 
 // The largest command that propose() takes.
@@ -110,8 +110,8 @@ public:
     void change_membership(raft::MembershipProposed change, std::function<void(Status)> done);
     // Target 0: the voter that is furthest. ok: begun (see leader() for what comes of it).
     Status transfer_leadership(NodeId target);
-    // Checkpoint, and cut the log: down to log_bytes_kept, or with `everything` as far as the members
-    // that answer allow. The index that the log begins after now.
+    // Checkpoint, and cut the log: down to log_bytes_kept, or with `everything` as far as the
+    // members that answer allow. The index that the log begins after now.
     Result<LogIndex> compact(bool everything = false);
 
     Uuid cluster() const { return storage_->identity.cluster; }

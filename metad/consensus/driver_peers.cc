@@ -18,7 +18,8 @@ constexpr Nanos kStrangerKept = 30 * kSecond;
 // --- links --------------------------------------------------------------------------------------
 
 Sender RaftDriver::own_sender() const {
-    return {storage_->identity.cluster, options_.node, storage_->identity.node_uuid, options_.address};
+    return {
+        storage_->identity.cluster, options_.node, storage_->identity.node_uuid, options_.address};
 }
 
 PeerLink* RaftDriver::link_to(NodeId node) {
@@ -34,7 +35,8 @@ void RaftDriver::open_link(NodeId node, const std::string& address) {
                       options_.hello,
                       [this] { return own_sender(); },
                       [this, alive](NodeId peer) {
-                          // Not at once: this may be inside a send, which may be inside a step's work.
+                          // Not at once: this may be inside a send, which may be inside a step's
+                          // work.
                           env_.loop.post([this, alive, peer] {
                               if (!alive.expired() && running_) step(raft::PeerUnreachable{peer});
                           });
@@ -105,13 +107,14 @@ Status RaftDriver::check_sender(const Hello& from, const Sender& sender, NodeId 
     Result<bool> known = storage_->peers.check(sender.node, sender.uuid);
     if (!known) return known.status();
     if (!*known && !planted_bug("consensus.wiped_node_votes")) {
-        return Status(Errc::fenced,
-                      fmt::format("metad {} comes back with another disk (node uuid {}, known: {}): its "
-                                  "votes and its log are lost, it cannot be the same member. Remove it "
-                                  "from the group and add it again under a new node_id",
-                                  sender.node.value,
-                                  sender.uuid.to_string(),
-                                  storage_->peers.all().at(sender.node).to_string()));
+        return Status(
+            Errc::fenced,
+            fmt::format("metad {} comes back with another disk (node uuid {}, known: {}): its "
+                        "votes and its log are lost, it cannot be the same member. Remove it "
+                        "from the group and add it again under a new node_id",
+                        sender.node.value,
+                        sender.uuid.to_string(),
+                        storage_->peers.all().at(sender.node).to_string()));
     }
     return Status();
 }
@@ -124,7 +127,8 @@ void RaftDriver::on_push(const Hello& from, const RpcPush& push) {
     if (!status.is_ok()) {
         if (status.code() == Errc::io || status.code() == Errc::nospc) return fail(status);
         if (refused_.insert(from.node).second) {  // once, not with every heartbeat
-            LFS_LOG(warn, "Raft message of metad {} dropped: {}", from.node.value, status.to_string());
+            LFS_LOG(
+                warn, "Raft message of metad {} dropped: {}", from.node.value, status.to_string());
         }
         return;
     }
@@ -244,7 +248,8 @@ void RaftDriver::start_sender(const raft::SnapshotNeed& need) {
             head.size);
     auto sender = std::make_unique<SnapshotSender>(
         env_.loop,
-        [this, follower](const SnapshotPieceHead& piece, Buffer bytes, Nanos timeout, RpcDone done) {
+        [this, follower](
+            const SnapshotPieceHead& piece, Buffer bytes, Nanos timeout, RpcDone done) {
             if (PeerLink* link = link_to(follower)) {
                 return link->call_piece(piece, std::move(bytes), timeout, std::move(done));
             }

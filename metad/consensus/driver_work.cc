@@ -156,8 +156,8 @@ void RaftDriver::maybe_compact() {
     Result<LogIndex> cut = cut_log(options_.log_bytes_kept);
     if (!cut) return fail(cut.status().with_context("compacting the log"));
     // What could not be cut (a pinned snapshot, a laggard being filled) is tried again a bit later.
-    compact_at_bytes_ = std::max(options_.log_bytes_max,
-                                 storage_->log->live_bytes() + options_.log_bytes_max / 8);
+    compact_at_bytes_ =
+        std::max(options_.log_bytes_max, storage_->log->live_bytes() + options_.log_bytes_max / 8);
 }
 
 Result<LogIndex> RaftDriver::compact(bool everything) {
@@ -178,8 +178,8 @@ Result<LogIndex> RaftDriver::cut_log(uint64_t bytes_kept) {
     }
     const raft::NodeStatus core = node_->status();
     index = std::min({index, state_.applied(), core.applied, log.index_before_tail(bytes_kept)});
-    // Whoever is being filled goes on with the entries after its snapshot, and whoever is only a few
-    // messages behind must not need one; not at any price, though.
+    // Whoever is being filled goes on with the entries after its snapshot, and whoever is only a
+    // few messages behind must not need one; not at any price, though.
     if (log.live_bytes() < 4 * options_.log_bytes_max) {
         for (const auto& [node, sender] : senders_) index = std::min(index, sender->index());
         for (const raft::FollowerStatus& follower : core.followers) {

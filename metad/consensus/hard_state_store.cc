@@ -66,10 +66,11 @@ Result<std::unique_ptr<HardStateStore>> HardStateStore::open(FileSystem& fs,
     const bool valid[2] = {decode_slot(both.data(), log_id, &slots[0]),
                            decode_slot(both.data() + kSlotBytes, log_id, &slots[1])};
     if (!valid[0] && !valid[1]) {
-        return Status(Errc::corrupt,
-                      "term and vote are lost: both copies in " + path +
-                          " are damaged. This node must not vote: remove it from the group, and add "
-                          "it again with an empty data_dir and a new node_id");
+        return Status(
+            Errc::corrupt,
+            "term and vote are lost: both copies in " + path +
+                " are damaged. This node must not vote: remove it from the group, and add "
+                "it again with an empty data_dir and a new node_id");
     }
     const bool second = !valid[0] || (valid[1] && slots[1].sequence > slots[0].sequence);
     const Slot& newest = slots[second ? 1 : 0];

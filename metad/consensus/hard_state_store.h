@@ -5,13 +5,13 @@
 //   0 8 magic "LFSVOTE\n"   16 8 sequence   32 8 vote               48 8 zero
 //   8 4 revision (1)        24 8 term       40 8 synced log batch   56 8 XXH3-64 of 0..55, seeded
 //  12 4 zero                                                             with the log id
-// save() writes the SAME record to one slot, syncs, then to the other, syncs, and only then returns.
-// Crash argument: while one slot is being written the other is whole. A power cut leaves the new or
-// the old record, and the old one only if save() never returned. And because afterwards both slots are
-// equal, a slot that rots later never brings an older vote back to life: two alternating slots with
-// different records could not tell that from a torn write. Elections are rare; two syncs are cheap.
-// `synced log batch` is a free witness for the log's recovery (log_format.h).
-// A failed write or sync poisons the store (I3).
+// save() writes the SAME record to one slot, syncs, then to the other, syncs, and only then
+// returns. Crash argument: while one slot is being written the other is whole. A power cut leaves
+// the new or the old record, and the old one only if save() never returned. And because afterwards
+// both slots are equal, a slot that rots later never brings an older vote back to life: two
+// alternating slots with different records could not tell that from a torn write. Elections are
+// rare; two syncs are cheap. `synced log batch` is a free witness for the log's recovery
+// (log_format.h). A failed write or sync poisons the store (I3).
 // single-thread: the loop.
 #pragma once
 

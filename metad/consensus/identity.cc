@@ -20,7 +20,8 @@ Result<std::string> checked_text(View bytes, const std::string& path) {
     const size_t at = text.rfind("checksum ");
     if (at != std::string::npos && (at == 0 || text[at - 1] == '\n')) {
         const std::string body = text.substr(0, at);
-        if (text.substr(at) == fmt::format("checksum {:016x}\n", checksum(as_view(body)))) return body;
+        if (text.substr(at) == fmt::format("checksum {:016x}\n", checksum(as_view(body))))
+            return body;
     }
     return Status(Errc::corrupt, path + " is damaged");
 }
@@ -98,21 +99,23 @@ Status save_identity(FileSystem& fs, const std::string& path, const Identity& id
 
 Status check_identity(const Identity& found, const std::string& dir, NodeId node, Uuid cluster) {
     if (found.node != node) {
-        return Status(Errc::config,
-                      fmt::format("data_dir {} belongs to another node: expected node_id {}, found {}. "
-                                  "Correct node_id or data_dir in the configuration",
-                                  dir,
-                                  node.value,
-                                  found.node.value));
+        return Status(
+            Errc::config,
+            fmt::format("data_dir {} belongs to another node: expected node_id {}, found {}. "
+                        "Correct node_id or data_dir in the configuration",
+                        dir,
+                        node.value,
+                        found.node.value));
     }
     if (cluster && found.cluster && found.cluster != cluster) {
-        return Status(Errc::config,
-                      fmt::format("data_dir {} belongs to another cluster: expected cluster {}, found "
-                                  "{}. Correct data_dir (or peers, which name the cluster at its first "
-                                  "start) in the configuration",
-                                  dir,
-                                  cluster.to_string(),
-                                  found.cluster.to_string()));
+        return Status(
+            Errc::config,
+            fmt::format("data_dir {} belongs to another cluster: expected cluster {}, found "
+                        "{}. Correct data_dir (or peers, which name the cluster at its first "
+                        "start) in the configuration",
+                        dir,
+                        cluster.to_string(),
+                        found.cluster.to_string()));
     }
     return Status();
 }

@@ -128,7 +128,8 @@ Result<std::vector<raft::Entry>> decode_records(const BatchHeader& header, View 
         entry.kind = static_cast<raft::EntryKind>(record[4]);
         entry.term = Term{get_le<uint64_t>(record + 8)};
         if (size > 0) {
-            entry.payload = std::make_shared<const Bytes>(body.data() + at, body.data() + at + size);
+            entry.payload =
+                std::make_shared<const Bytes>(body.data() + at, body.data() + at + size);
         }
         at += size;
     }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The bytes of the Raft log on disk. This comment IS the format; all numbers are little-endian.
 //
-// The log is a chain of *batches* in segment files `log/<16 hex digits>.seg`, numbered without gaps.
-// A segment has a fixed size, is preallocated, and is recycled (renamed and reused with its old bytes
-// inside) when its entries are cut. Everything starts at multiples of 4096 bytes (O_DIRECT).
+// The log is a chain of *batches* in segment files `log/<16 hex digits>.seg`, numbered without
+// gaps. A segment has a fixed size, is preallocated, and is recycled (renamed and reused with its
+// old bytes inside) when its entries are cut. Everything starts at multiples of 4096 bytes
+// (O_DIRECT).
 //
 // Segment header (block 0)                  Batch header, then body, then zeros up to 4096
 //   0  8  magic "LFSRLOG\n"                   0  4  magic "LFSB"
@@ -17,7 +18,7 @@
 //  48  8  log id (random, from `identity`)   32  8  first index
 //  56  8  XXH3-64 of bytes 0..55             40  4  count of records
 //         seeded with the log id             44  4  body bytes
-//                                            48  8  XXH3-64 of the body seeded with the batch number
+//                                            48  8  XXH3-64 of the body seeded with batch number
 // Record (entry first index + i)             56  8  XXH3-64 of bytes 0..55 seeded with
 //   0  4  payload bytes                             (log id + segment number)
 //   4  1  kind (raft::EntryKind)
@@ -28,22 +29,25 @@
 // Meaning, in the order of batch numbers:
 //   entries   the log ends before `first index`, then these records follow
 //   truncate  the log ends before `first index`
-//   floor     entries up to the floor are no longer needed; with `reset` ALL entries before this batch
-//             are void (a snapshot was installed) and the log is empty with its end at the floor
+//   floor     entries up to the floor are no longer needed; with `reset` ALL entries before
+//             this batch are void (snapshot installed), the log is empty and ends at the floor
 //   mark      nothing; it carries a newer synced_upto (written once at every start)
 //
-// Validity [43, reliability rule 17]. A batch is valid if both checksums hold, its number is the next
-// one and its link is the header checksum of the batch before. What follows a bad batch n is void.
+// Validity [43, reliability rule 17]. A batch is valid if both checksums hold, its number is the
+// next one and its link is the header checksum of the batch before. What follows a bad batch n is
+// void.
 //   tail:   n was never reported durable, nobody relies on it: cut.
-//   damage: some valid header (or a later segment, or the hint stored with term and vote) says that n
-//           was synced. The node must not start, let alone vote: it may have promised what is lost.
-// Crash argument. Batches of one sync group may reach the disk in any order and torn; none of them has
-// a synced_upto >= n for a member n of the group, so a torn one is the tail. The first batch after the
-// sync says synced_upto >= n, so later damage of n is told from a torn tail. Only the very last synced
-// batch has no witness in the log; the mark at every start, the hint and the applied index of the
-// state machine narrow that window. A segment begins only after all before it is synced, hence only
-// the last one has a tail. Old bytes of a recycled segment never verify: the segment number is in the
-// seed. Old batches behind a tail that was cut never link to what is written over it.
+//   damage: some valid header (or a later segment, or the hint stored with term and vote) says
+//           that n was synced. The node must not start, let alone vote: it may have promised what
+//           is lost.
+// Crash argument. Batches of one sync group may reach the disk in any order and torn; none of them
+// has a synced_upto >= n for a member n of the group, so a torn one is the tail. The first batch
+// after the sync says synced_upto >= n, so later damage of n is told from a torn tail. Only the
+// very last synced batch has no witness in the log; the mark at every start, the hint and the
+// applied index of the state machine narrow that window. A segment begins only after all before it
+// is synced, hence only the last one has a tail. Old bytes of a recycled segment never verify: the
+// segment number is in the seed. Old batches behind a tail that was cut never link to what is
+// written over it.
 // Pure functions; thread-safe.
 #pragma once
 

@@ -18,13 +18,14 @@ constexpr uint64_t kWindowBytes = uint64_t{1} << 20;
 Status LogRecovery::damaged(const LogStore::Segment& segment,
                             uint64_t offset,
                             std::string_view why) const {
-    return Status(Errc::corrupt,
-                  fmt::format("the Raft log is damaged: {} at offset {}: {}. This was durable once, so "
-                              "this node does not vote or serve with what is left. Remove it from the "
-                              "group, and add it again with an empty data_dir and a new node_id",
-                              segment.path,
-                              offset,
-                              why));
+    return Status(
+        Errc::corrupt,
+        fmt::format("the Raft log is damaged: {} at offset {}: {}. This was durable once, so "
+                    "this node does not vote or serve with what is left. Remove it from the "
+                    "group, and add it again with an empty data_dir and a new node_id",
+                    segment.path,
+                    offset,
+                    why));
 }
 
 Status LogRecovery::run(uint64_t synced_hint) {
@@ -51,11 +52,12 @@ Status LogRecovery::open_segments() {
         if (uint64_t number = parse_segment_name(name)) numbers.push_back(number);
     }
     if (numbers.empty()) {
-        return Status(Errc::corrupt,
-                      fmt::format("the Raft log is gone: no segment in {}. This node must not vote: "
-                                  "remove it from the group, and add it again with an empty data_dir "
-                                  "and a new node_id",
-                                  dir));
+        return Status(
+            Errc::corrupt,
+            fmt::format("the Raft log is gone: no segment in {}. This node must not vote: "
+                        "remove it from the group, and add it again with an empty data_dir "
+                        "and a new node_id",
+                        dir));
     }
     std::sort(numbers.begin(), numbers.end());
     size_t begin = numbers.size() - 1;
@@ -73,7 +75,8 @@ Status LogRecovery::open_segments() {
         Result<SegmentHeader> header =
             decode_segment_header(block.view().subspan(0, got), store_.options_.log_id);
         if (!header) return damaged(segment, 0, header.status().text());
-        if (header->number != numbers[i]) return damaged(segment, 0, "it has another number inside");
+        if (header->number != numbers[i])
+            return damaged(segment, 0, "it has another number inside");
         LFS_ASSIGN(uint64_t size, segment.file->size());
         if (size < header->segment_bytes) return damaged(segment, size, "the file is too short");
         segment.header = *header;
@@ -120,8 +123,8 @@ Result<View> LogRecovery::window(LogStore::Segment& segment, uint64_t offset, ui
         const uint64_t end = std::min(offset + wanted, segment.header.segment_bytes);
         LFS_ASSERT(offset < end);
         LFS_ASSIGN(size_t got,
-                   segment.file->read_at(offset,
-                                         {window_.mutable_data(), static_cast<size_t>(end - offset)}));
+                   segment.file->read_at(
+                       offset, {window_.mutable_data(), static_cast<size_t>(end - offset)}));
         window_segment_ = segment.header.number;
         window_offset_ = offset;
         window_length_ = got;
@@ -141,7 +144,8 @@ Result<BatchHeader> LogRecovery::read_batch(LogStore::Segment& segment,
     LFS_ASSIGN(BatchHeader header,
                decode_batch_header(head, store_.options_.log_id, segment.header.number));
     if (header.number != store_.last_batch_ + 1) return Status(Errc::corrupt, "not the next batch");
-    if (header.link != store_.last_link_) return Status(Errc::corrupt, "not linked to the batch before");
+    if (header.link != store_.last_link_)
+        return Status(Errc::corrupt, "not linked to the batch before");
     if (offset + header.disk_bytes() > segment.header.segment_bytes) {
         return Status(Errc::corrupt, "batch is longer than its segment");
     }
@@ -211,8 +215,7 @@ Status LogRecovery::take(const BatchHeader& header, View floor_body, Place place
 }
 
 Status LogRecovery::take_entries(const BatchHeader& header, Place place) {
-    if (header.count == 0 ||
-        (last_known_ && header.first_index > store_.last_ + 1)) {
+    if (header.count == 0 || (last_known_ && header.first_index > store_.last_ + 1)) {
         return damaged(store_.segments_.at(place.segment),
                        place.offset,
                        fmt::format("entries from {} on do not continue the log, which ends at {}",
@@ -233,8 +236,7 @@ Status LogRecovery::check_whole() {
     const LogStore::Segment& first = store_.segments_.begin()->second;
     if (!floor_known_) return damaged(first, 0, "no batch says where the log begins");
     store_.drop_to_floor();
-    const LogIndex begins = store_.refs_.empty() ? store_.last_ + 1
-                                                 : store_.refs_.front().first;
+    const LogIndex begins = store_.refs_.empty() ? store_.last_ + 1 : store_.refs_.front().first;
     if (begins > store_.floor_.index + 1 || store_.last_ < store_.floor_.index) {
         return damaged(first,
                        0,

@@ -43,8 +43,8 @@ Result<std::unique_ptr<LogStore>> LogStore::open(FileSystem& fs,
     LogRecovery recovery(*store);
     LFS_TRY(recovery.run(synced_hint));
     LFS_ASSIGN(store->spare_ready_, fs.exists(store->path(kSpare)));
-    // What was read may not be durable yet: one sync before anybody relies on it, and a mark that says
-    // so to the next start. (Earlier segments were synced before the last one was begun.)
+    // What was read may not be durable yet: one sync before anybody relies on it, and a mark that
+    // says so to the next start. (Earlier segments were synced before the last one was begun.)
     LFS_TRY(store->segments_.rbegin()->second.file->sync());
     store->synced_batch_ = store->last_batch_;
     LFS_TRY(store->begin_batch(0));
@@ -227,9 +227,9 @@ void LogStore::prepare_spare(uint64_t bytes) {
     if (write_offset_ < options_.segment_bytes / 2) return;  // early enough when half full
     const auto step = [&]() -> Status {
         if (!spare_) {
-            LFS_ASSIGN(spare_,
-                       fs_.open(path(kSpareInWork),
-                                {.create = true, .truncate = true, .direct = true}));
+            LFS_ASSIGN(
+                spare_,
+                fs_.open(path(kSpareInWork), {.create = true, .truncate = true, .direct = true}));
             spare_done_ = 0;
             return spare_->allocate(0, options_.segment_bytes);
         }
@@ -355,10 +355,10 @@ Result<std::vector<raft::Entry>> LogStore::load_entries(LogIndex first,
     LFS_ASSERT(first > floor_.index && first <= last && last <= last_);
     std::vector<raft::Entry> loaded;
     uint64_t cost = 0;
-    auto ref = std::upper_bound(refs_.begin(),
-                                refs_.end(),
-                                first,
-                                [](LogIndex index, const BatchRef& r) { return index < r.first; });
+    auto ref =
+        std::upper_bound(refs_.begin(), refs_.end(), first, [](LogIndex index, const BatchRef& r) {
+            return index < r.first;
+        });
     LFS_ASSERT(ref != refs_.begin());
     for (--ref; ref != refs_.end() && ref->first <= last; ++ref) {
         Result<std::vector<raft::Entry>> entries = read_batch(*ref);

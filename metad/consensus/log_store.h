@@ -25,8 +25,8 @@
 namespace lumeofs::consensus {
 
 struct LogStoreOptions {
-    std::string dir;      // of the segments; exists
-    uint64_t log_id = 0;  // from the identity
+    std::string dir;                             // of the segments; exists
+    uint64_t log_id = 0;                         // from the identity
     uint64_t segment_bytes = kRaftSegmentBytes;  // of new segments; a multiple of 4096
 };
 
@@ -58,8 +58,8 @@ public:
                                                   LogIndex last,
                                                   uint64_t bytes_max) override;
 
-    // Zeroes `bytes` more of the next segment, so that a full one is replaced without waiting. To be
-    // called now and then from idle moments. Trouble with it is harmless: the spare is given up.
+    // Zeroes `bytes` more of the next segment, so that a full one is replaced without waiting. To
+    // be called now and then from idle moments. Trouble with it is harmless: the spare is given up.
     void prepare_spare(uint64_t bytes);
 
     const raft::SnapshotDescriptor& floor() const { return floor_; }
@@ -114,13 +114,13 @@ private:
     raft::SnapshotDescriptor floor_;
     LogIndex last_;
     uint64_t live_bytes_ = 0;
-    uint64_t write_offset_ = 0;   // in the last segment
+    uint64_t write_offset_ = 0;  // in the last segment
     uint64_t last_batch_ = 0;
     uint64_t last_link_ = 0;
     uint64_t synced_batch_ = 0;
     uint64_t sync_count_ = 0;
-    Buffer scratch_;              // one batch; reused
-    std::unique_ptr<File> spare_; // being zeroed, under kSpareInWork
+    Buffer scratch_;               // one batch; reused
+    std::unique_ptr<File> spare_;  // being zeroed, under kSpareInWork
     uint64_t spare_done_ = 0;
     bool spare_ready_ = false;
     bool spare_refused_ = false;

@@ -52,9 +52,8 @@ void PeerLink::flush() {
     size_t entries = 0;
     for (raft::Message& message : all) {
         const uint64_t more = payload_bytes(message);
-        if (!frame.empty() &&
-            (frame.size() == kMaxMessagesPerFrame || bytes + more > kFrameBytes ||
-             entries + message.entries.size() > kFrameEntries)) {
+        if (!frame.empty() && (frame.size() == kMaxMessagesPerFrame || bytes + more > kFrameBytes ||
+                               entries + message.entries.size() > kFrameEntries)) {
             send(frame);
             frame.clear();
             bytes = 0;
@@ -76,7 +75,10 @@ void PeerLink::send(const std::vector<raft::Message>& messages) {
     }
 }
 
-void PeerLink::call_piece(const SnapshotPieceHead& head, Buffer bytes, Nanos timeout, RpcDone done) {
+void PeerLink::call_piece(const SnapshotPieceHead& head,
+                          Buffer bytes,
+                          Nanos timeout,
+                          RpcDone done) {
     connector_.call(static_cast<uint16_t>(Method::snapshot_piece),
                     encode_piece(head),
                     std::move(bytes),

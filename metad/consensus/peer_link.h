@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// PeerLink: the way to one other metad. Raft messages are gathered by queue() and leave with flush(),
-// several in one frame; a link that is down or full drops them (the core repeats what matters, and is
-// told that the peer is unreachable). Snapshot pieces are requests on the same link.
-// Each direction of a pair has its own connection: answers travel on the answerer's.
+// PeerLink: the way to one other metad. Raft messages are gathered by queue() and leave with
+// flush(), several in one frame; a link that is down or full drops them (the core repeats what
+// matters, and is told that the peer is unreachable). Snapshot pieces are requests on the same
+// link. Each direction of a pair has its own connection: answers travel on the answerer's.
 // single-thread: the loop.
 #pragma once
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Proposals: who waits for which log entry, and which reads wait for which applied index.
 //
-// A waiter is answered exactly once. One whose index was filled by an entry of another term, or whose
-// node lost the leadership, gets not_leader: its entry may or may not be applied later.
+// A waiter is answered exactly once. One whose index was filled by an entry of another term, or
+// whose node lost the leadership, gets not_leader: its entry may or may not be applied later.
 // Callbacks may propose again; they are called after the tables were changed.
 // single-thread: the loop.
 #pragma once

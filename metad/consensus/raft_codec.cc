@@ -74,7 +74,8 @@ Status unpack(const wire::RaftMessage& in, View* payload, raft::Message* message
     if (in.entries() == nullptr) return Status();
     if (in.entries()->size() > kMaxEntriesPerAppend) return bad("too many entries in a message");
     if (message->type != raft::MessageType::append_request) return bad("entries where none belong");
-    if (in.first_index() != in.index() + 1) return bad("entries do not follow the index before them");
+    if (in.first_index() != in.index() + 1)
+        return bad("entries do not follow the index before them");
     message->entries.reserve(in.entries()->size());
     for (const wire::RaftEntryHead* head : *in.entries()) {
         if (head->kind() > 2) return bad("unknown kind of entry");
@@ -100,7 +101,8 @@ template <typename T>
 Result<const T*> verified(View body) {
     if (body.size() > kMaxBodyBytes) return bad("message is too large");
     flatbuffers::Verifier verifier(body.data(), body.size(), kMaxVerifyDepth, kMaxVerifyTables);
-    if (!verifier.VerifyBuffer<T>(nullptr)) return bad("message does not have the form of its type");
+    if (!verifier.VerifyBuffer<T>(nullptr))
+        return bad("message does not have the form of its type");
     return flatbuffers::GetRoot<T>(body.data());
 }
 
@@ -114,7 +116,9 @@ uint64_t payload_bytes(const raft::Message& message) {
     return bytes;
 }
 
-EncodedFrame encode_batch(const Sender& sender, NodeId to, const std::vector<raft::Message>& messages) {
+EncodedFrame encode_batch(const Sender& sender,
+                          NodeId to,
+                          const std::vector<raft::Message>& messages) {
     LFS_ASSERT(messages.size() <= kMaxMessagesPerFrame);
     EncodedFrame frame;
     uint64_t bytes = 0;

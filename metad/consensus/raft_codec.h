@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Raft messages <-> frames (schema/raft.fbs). Several messages travel in one frame; the bytes of
-// entries travel as raw payload. What comes from the network is checked with our own limits before it
-// becomes a raft::Message: bytes that do not fit give Errc::corrupt.
+// entries travel as raw payload. What comes from the network is checked with our own limits before
+// it becomes a raft::Message: bytes that do not fit give Errc::corrupt.
 // Pure functions; thread-safe.
 #pragma once
 
@@ -56,7 +56,9 @@ inline constexpr size_t kMaxMessagesPerFrame = 256;
 uint64_t payload_bytes(const raft::Message& message);
 
 // Requires: at most kMaxMessagesPerFrame messages.
-EncodedFrame encode_batch(const Sender& sender, NodeId to, const std::vector<raft::Message>& messages);
+EncodedFrame encode_batch(const Sender& sender,
+                          NodeId to,
+                          const std::vector<raft::Message>& messages);
 Result<DecodedBatch> decode_batch(View body, View payload);
 
 Bytes encode_piece(const SnapshotPieceHead& head);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// SnapshotSender: streams one pinned snapshot to one follower, piece after piece. The follower answers
-// each with the offset that it wants next, so a lost connection, a repeat or a restart of the follower
-// costs only what it does not have. A receiver that is stuck or gone is given up after a while, and
-// the pinned snapshot with it (rule 13).
+// SnapshotSender: streams one pinned snapshot to one follower, piece after piece. The follower
+// answers each with the offset that it wants next, so a lost connection, a repeat or a restart of
+// the follower costs only what it does not have. A receiver that is stuck or gone is given up after
+// a while, and the pinned snapshot with it (rule 13).
 // single-thread: the loop.
 #pragma once
 
@@ -22,8 +22,9 @@ public:
     // Sends a piece to the follower and brings its answer.
     using Call = std::function<void(const SnapshotPieceHead&, Buffer, Nanos timeout, RpcDone)>;
 
-    // `head` says all but the fields of a piece. `done` is called once, from a later task, unless the
-    // sender is destroyed before. A read error of the pinned snapshot is reported like a lost stream.
+    // `head` says all but the fields of a piece. `done` is called once, from a later task, unless
+    // the sender is destroyed before. A read error of the pinned snapshot is reported like a lost
+    // stream.
     SnapshotSender(Loop& loop,
                    Call call,
                    std::shared_ptr<PinnedSnapshot> snapshot,

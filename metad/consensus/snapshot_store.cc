@@ -30,10 +30,7 @@ struct SnapshotStore::Incoming {
     std::function<void(Result<raft::SnapshotDescriptor>)> done;
 };
 
-SnapshotStore::SnapshotStore(Loop& loop,
-                             FileSystem& fs,
-                             std::string dir,
-                             std::string install_path)
+SnapshotStore::SnapshotStore(Loop& loop, FileSystem& fs, std::string dir, std::string install_path)
     : loop_(loop), fs_(fs), dir_(std::move(dir)), install_path_(std::move(install_path)) {}
 
 SnapshotStore::~SnapshotStore() = default;
@@ -83,7 +80,8 @@ Result<SnapshotStore::Outcome> SnapshotStore::put(const SnapshotPieceHead& head,
         abandon();
         auto incoming = std::make_shared<Incoming>();
         incoming->head = head;
-        LFS_ASSIGN(incoming->file, fs_.open(dir_ + "/incoming", {.create = true, .truncate = true}));
+        LFS_ASSIGN(incoming->file,
+                   fs_.open(dir_ + "/incoming", {.create = true, .truncate = true}));
         incoming_ = std::move(incoming);
     }
     Incoming& in = *incoming_;
@@ -117,8 +115,7 @@ void SnapshotStore::verify_some() {
     }
     Buffer piece = Buffer::allocate(kSnapshotPieceBytes);
     for (uint64_t i = 0; i < kPiecesPerTask && in->verified < in->head.size; ++i) {
-        const size_t length =
-            std::min<uint64_t>(kSnapshotPieceBytes, in->head.size - in->verified);
+        const size_t length = std::min<uint64_t>(kSnapshotPieceBytes, in->head.size - in->verified);
         Result<size_t> got = in->file->read_at(in->verified, {piece.mutable_data(), length});
         if (!got) return end(got.status());
         in->verified_chain = checksum_seeded({piece.data(), *got}, in->verified_chain);

@@ -2,15 +2,16 @@
 // SnapshotStore: receives a snapshot in pieces and puts it in place (reliability rules 12 and 13).
 //
 // Receiving: pieces go to `snapshot/incoming` in order; each is checked against its own sum and the
-// chain over all before it; a gap or a repeat is answered with the offset that is wanted, so a stream
-// resumes after a lost connection. When the last byte is there the file is synced, read back and
-// checked against the chain, renamed to `snapshot/<id>.snapshot`, and the directory is synced.
+// chain over all before it; a gap or a repeat is answered with the offset that is wanted, so a
+// stream resumes after a lost connection. When the last byte is there the file is synced, read back
+// and checked against the chain, renamed to `snapshot/<id>.snapshot`, and the directory is synced.
 // Installing, in the driver, in this order:
 //   1. `install` names the file and the descriptor (atomic, durable). From here on it is decided.
-//   2. the state machine takes the file    3. the log is reset to the descriptor    4. `install` goes
-// A start that finds `install` does 2-4 again: 2 is skipped if the file is gone (the state machine has
-// it already). So neither can a new state stand beside an old log nor the reverse.
-// Files of streams that ended half-way are removed at the next start; nothing else ever is.
+//   2. the state machine takes the file   3. the log is reset to the descriptor
+//   4. `install` is removed
+// A start that finds `install` does 2-4 again: 2 is skipped if the file is gone (the state machine
+// has it already). So neither can a new state stand beside an old log nor the reverse. Files of
+// streams that ended half-way are removed at the next start; nothing else ever is.
 // single-thread: the loop.
 #pragma once
 

@@ -30,9 +30,7 @@ Result<std::unique_ptr<Storage>> Storage::open(Loop& loop,
 }
 
 LogStoreOptions Storage::log_options(const StorageOptions& options) const {
-    return {.dir = dir + "/log",
-            .log_id = identity.log_id,
-            .segment_bytes = options.segment_bytes};
+    return {.dir = dir + "/log", .log_id = identity.log_id, .segment_bytes = options.segment_bytes};
 }
 
 Status Storage::open_all(const StorageOptions& options, ReplicatedState& state) {
@@ -59,11 +57,12 @@ Status Storage::first_start(const StorageOptions& options, const ReplicatedState
         LFS_ASSIGN(std::vector<std::string> segments, fs.list(dir + "/log"));
         LFS_ASSIGN(bool voted, fs.exists(dir + "/hard_state"));
         if (!segments.empty() || voted) {
-            return Status(Errc::corrupt,
-                          fmt::format("{}/identity is missing, but there is a Raft log beside it. Put "
-                                      "the file back, or remove this node from the group and add it "
-                                      "again with an empty data_dir and a new node_id",
-                                      dir));
+            return Status(
+                Errc::corrupt,
+                fmt::format("{}/identity is missing, but there is a Raft log beside it. Put "
+                            "the file back, or remove this node from the group and add it "
+                            "again with an empty data_dir and a new node_id",
+                            dir));
         }
     }
     if (state.applied().value != 0) {
@@ -92,22 +91,24 @@ Status Storage::first_start(const StorageOptions& options, const ReplicatedState
 // The database and the log must meet: rule 14 and hazard 12.
 Status Storage::check_state(const ReplicatedState& state) const {
     if (state.applied() > log->last()) {
-        return Status(Errc::corrupt,
-                      fmt::format("the Raft log is damaged: it ends at entry {}, but entry {} was "
-                                  "applied, so committed entries are lost. This node must not vote: "
-                                  "remove it from the group, and add it again with an empty data_dir "
-                                  "and a new node_id",
-                                  log->last().value,
-                                  state.applied().value));
+        return Status(
+            Errc::corrupt,
+            fmt::format("the Raft log is damaged: it ends at entry {}, but entry {} was "
+                        "applied, so committed entries are lost. This node must not vote: "
+                        "remove it from the group, and add it again with an empty data_dir "
+                        "and a new node_id",
+                        log->last().value,
+                        state.applied().value));
     }
     if (state.applied() < log->floor().index) {
-        return Status(Errc::corrupt,
-                      fmt::format("the database ends at entry {}, but the Raft log begins after {}: "
-                                  "the database is older than the log allows. Remove this node from "
-                                  "the group, and add it again with an empty data_dir and a new "
-                                  "node_id",
-                                  state.applied().value,
-                                  log->floor().index.value));
+        return Status(
+            Errc::corrupt,
+            fmt::format("the database ends at entry {}, but the Raft log begins after {}: "
+                        "the database is older than the log allows. Remove this node from "
+                        "the group, and add it again with an empty data_dir and a new "
+                        "node_id",
+                        state.applied().value,
+                        log->floor().index.value));
     }
     return Status();
 }
@@ -117,8 +118,9 @@ Status Storage::install(const PendingInstall& pending, ReplicatedState& state) {
     if (there) {
         LFS_TRY(state.install_snapshot(pending.path));
     } else if (state.applied() < pending.snapshot.index) {
-        return Status(Errc::corrupt,
-                      fmt::format("the snapshot {} that was to be installed is gone", pending.path));
+        return Status(
+            Errc::corrupt,
+            fmt::format("the snapshot {} that was to be installed is gone", pending.path));
     }
     // Not again if only step 4 is missing: entries may have followed.
     if (log->floor().index < pending.snapshot.index) LFS_TRY(log->reset(pending.snapshot));

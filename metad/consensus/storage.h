@@ -10,11 +10,11 @@
 //   install        an install that was decided and is not finished (snapshot_store.h)
 //
 // First start. Every first member starts from the SAME static list of members and writes it as the
-// floor of its empty log, so all logs agree. There is no other bootstrap: once `identity` says ready,
-// the list in the configuration is not looked at any more; membership lives in the log. A node that
-// joins a running group starts with an empty list and learns it from the leader's log. Nobody may
-// bootstrap twice: a node whose disk was wiped gets a new node uuid, and the others, who know the old
-// one, do not listen to it. Replace it under a new node_id.
+// floor of its empty log, so all logs agree. There is no other bootstrap: once `identity` says
+// ready, the list in the configuration is not looked at any more; membership lives in the log. A
+// node that joins a running group starts with an empty list and learns it from the leader's log.
+// Nobody may bootstrap twice: a node whose disk was wiped gets a new node uuid, and the others, who
+// know the old one, do not listen to it. Replace it under a new node_id.
 // single-thread: the loop.
 #pragma once
 
@@ -35,12 +35,12 @@ namespace lumeofs::consensus {
 struct StorageOptions {
     std::string data_dir;
     NodeId node;
-    Uuid cluster;                 // 0 = whatever the identity says
-    Uuid new_cluster;             // for a first start; 0 = this node joins and learns it
-    raft::Membership bootstrap;   // first start only; empty = this node joins a running group
+    Uuid cluster;                // 0 = whatever the identity says
+    Uuid new_cluster;            // for a first start; 0 = this node joins and learns it
+    raft::Membership bootstrap;  // first start only; empty = this node joins a running group
     uint64_t segment_bytes = kRaftSegmentBytes;
-    Uuid new_node_uuid;           // random, for a first start
-    uint64_t new_log_id = 0;      // likewise
+    Uuid new_node_uuid;       // random, for a first start
+    uint64_t new_log_id = 0;  // likewise
 };
 
 struct Storage {

@@ -171,11 +171,12 @@ TEST_CASE("one sync per node and one append per follower, whatever the size of t
             CHECK(cluster.driver(id).syncs() - syncs[id] == 1);
             CHECK(cluster.node(id).disk.syncs() - disk_syncs[id] == 1);
         }
-        // The leader: one append to each; the commit index rides on later messages or one more frame.
+        // The leader: one append to each; the commit index rides on later messages or one more
+        // frame.
         CHECK(cluster.driver(leader).frames_sent() - frames[leader] <= 4);
         CHECK(cluster.driver(other_than(leader)).frames_sent() - frames[other_than(leader)] <= 2);
-        MESSAGE("frames of the leader per batch: "
-                << cluster.driver(leader).frames_sent() - frames[leader]);
+        MESSAGE("frames of the leader per batch: " << cluster.driver(leader).frames_sent() -
+                                                          frames[leader]);
     }
 }
 
@@ -191,7 +192,8 @@ TEST_CASE("the log is compacted and a laggard gets a snapshot in several pieces"
     REQUIRE(cluster.propose(leader, "first").is_ok());
     cluster.stop(laggard);
     for (int i = 0; i < 40; ++i) {
-        REQUIRE(cluster.propose(leader, std::string(100'000, static_cast<char>('a' + i % 26))).is_ok());
+        REQUIRE(
+            cluster.propose(leader, std::string(100'000, static_cast<char>('a' + i % 26))).is_ok());
     }
     CHECK(cluster.node(leader).state->checkpoints > 0);
     CHECK(cluster.driver(leader).log().live_bytes() < 1'600'000);
@@ -221,7 +223,8 @@ TEST_CASE("a snapshot install is cut short at every disk operation and ends well
         REQUIRE(cluster.propose(leader, "first").is_ok());
         cluster.loop.run_for(kSecond);
         cluster.stop(laggard);
-        for (int i = 0; i < 10; ++i) REQUIRE(cluster.propose(leader, fmt::format("c{}", i)).is_ok());
+        for (int i = 0; i < 10; ++i)
+            REQUIRE(cluster.propose(leader, fmt::format("c{}", i)).is_ok());
         cluster.loop.post([&] { CHECK((*cluster.driver(leader).compact(true)).value > 5); });
         cluster.loop.run_for(kSecond);
         auto& disk = cluster.node(laggard).disk;
@@ -432,7 +435,8 @@ TEST_CASE("leadership is handed over") {
     cluster.start_all();
     const uint64_t leader = cluster.wait_for_leader();
     const uint64_t target = other_than(leader);
-    cluster.loop.post([&] { CHECK(cluster.driver(leader).transfer_leadership(NodeId{target}).is_ok()); });
+    cluster.loop.post(
+        [&] { CHECK(cluster.driver(leader).transfer_leadership(NodeId{target}).is_ok()); });
     cluster.loop.run_for(kSecond / 2);
     CHECK(cluster.wait_for_leader() == target);
     CHECK(cluster.propose(target, "x").is_ok());
@@ -447,9 +451,8 @@ TEST_CASE("bounds: too large, too many") {
     std::vector<Errc> codes;
     cluster.loop.post([&] {
         for (int i = 0; i < 5; ++i) {
-            cluster.driver(1).propose(Bytes(1, 'x'), [&](const Result<Bytes>& r) {
-                codes.push_back(r.code());
-            });
+            cluster.driver(1).propose(Bytes(1, 'x'),
+                                      [&](const Result<Bytes>& r) { codes.push_back(r.code()); });
         }
     });
     cluster.loop.run_ready();

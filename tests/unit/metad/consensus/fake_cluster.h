@@ -229,7 +229,8 @@ public:
         n.options.on_failure = [&n](const Status& why) { n.failures.push_back(why); };
         n.transport = std::make_unique<InprocTransport>(loop, network_);
         n.state = std::make_unique<FakeState>(n.disk);
-        auto opened = consensus::RaftDriver::open({loop, n.disk, *n.transport}, n.options, *n.state);
+        auto opened =
+            consensus::RaftDriver::open({loop, n.disk, *n.transport}, n.options, *n.state);
         if (!opened) return opened.status();
         n.driver = std::move(*opened);
         n.driver->on_leadership([&n](bool ready) { n.leadership.push_back(ready); });
@@ -237,7 +238,9 @@ public:
         events.on_request = [&n](RpcPeer& peer, RpcRequest request) {
             n.driver->on_request(peer.hello(), std::move(request));
         };
-        events.on_push = [&n](RpcPeer& peer, RpcPush push) { n.driver->on_push(peer.hello(), push); };
+        events.on_push = [&n](RpcPeer& peer, RpcPush push) {
+            n.driver->on_push(peer.hello(), push);
+        };
         n.server = std::make_unique<RpcServer>(loop, *n.transport, std::move(events));
         LFS_TRY(n.server->listen(address(id), hello));
         n.driver->start();

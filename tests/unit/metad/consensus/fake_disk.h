@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A disk in memory that loses power: what was not synced is lost, kept or torn, write by write and
-// sector by sector; names that were not synced with their directory likewise. Every call that changes
-// something is an operation with a number; power can go at any of them, and a call can be made to fail.
+// sector by sector; names that were not synced with their directory likewise. Every call that
+// changes something is an operation with a number; power can go at any of them, and a call can be
+// made to fail.
 // single-thread: tests.
 #pragma once
 
@@ -71,7 +72,8 @@ public:
         std::set<Inode*> seen;
         for (auto& [path, inode] : durable_names_) {
             if (!seen.insert(inode.get()).second) continue;
-            for (const Inode::Change& change : inode->unsynced) keep_some(inode.get(), change, prng);
+            for (const Inode::Change& change : inode->unsynced)
+                keep_some(inode.get(), change, prng);
             inode->unsynced.clear();
             inode->now = inode->durable;
         }
@@ -99,7 +101,8 @@ public:
         locks_.clear();
     }
 
-    Result<std::unique_ptr<File>> open(const std::string& path, const OpenOptions& options) override;
+    Result<std::unique_ptr<File>> open(const std::string& path,
+                                       const OpenOptions& options) override;
     Status make_dirs(const std::string&) override { return power(); }
     Result<std::vector<std::string>> list(const std::string& dir) override {
         LFS_TRY(power());

@@ -96,7 +96,8 @@ struct Workload {
         const uint64_t count = truncate ? prng.below(4) : prng.between(1, 5);
         const uint64_t term = (now.entries.empty() ? 0 : now.entries.back().first) + prng.below(2);
         for (uint64_t i = 0; i < count; ++i) {
-            const size_t size = prng.chance(1, 5) ? 0 : prng.below(prng.chance(1, 10) ? 20'000 : 1'500);
+            const size_t size =
+                prng.chance(1, 5) ? 0 : prng.below(prng.chance(1, 10) ? 20'000 : 1'500);
             entries.push_back(entry(now.last() + 1, term, size));
             now.entries.emplace_back(term, size);
         }

@@ -27,7 +27,8 @@ raft::Message append(uint64_t after, size_t count) {
         entry.index = LogIndex{after + 1 + i};
         entry.term = Term{8};
         entry.kind = i % 3 == 0 ? raft::EntryKind::empty : raft::EntryKind::command;
-        if (i % 3 != 0) entry.payload = std::make_shared<const Bytes>(i * 7, static_cast<uint8_t>(i));
+        if (i % 3 != 0)
+            entry.payload = std::make_shared<const Bytes>(i * 7, static_cast<uint8_t>(i));
     }
     return message;
 }
@@ -103,7 +104,8 @@ TEST_CASE("damaged bytes give corrupt or something well-formed, never a crash") 
 }
 
 TEST_CASE("more entries than a message may have are refused") {
-    const EncodedFrame frame = encode_batch(sender(), NodeId{1}, {append(1, kMaxEntriesPerAppend + 1)});
+    const EncodedFrame frame =
+        encode_batch(sender(), NodeId{1}, {append(1, kMaxEntriesPerAppend + 1)});
     CHECK(decode_batch(frame.body, frame.payload.view()).code() == Errc::corrupt);
 }
 
