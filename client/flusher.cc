@@ -273,7 +273,9 @@ void Core::on_committed(const InodePtr& inode,
             const View changed = View(inode->inline_data).subspan(from, to - from);
             inode->buffer.write(from, Buffer::copy_of(changed), loop_.now());
         }
-        return pump(inode);
+        pump(inode);
+        for (Task& task : std::exchange(inode->after_release, {})) task();
+        return;
     }
     inode->committed = std::max(inode->committed, covered);
     if (answer.status.is_ok()) {

@@ -45,6 +45,12 @@ public:
         hello.node = NodeId{node_};
         LFS_ASSERT(server_->listen(address(), hello).is_ok());
         state_.dead.erase(node_);
+        for (auto& [id, chunk] : state_.chunks) {  // filled again at once: the bytes are shared
+            auto& members = chunk.grant.members;
+            if (std::find(members.begin(), members.end(), node_) != members.end()) continue;
+            members.push_back(node_);
+            ++chunk.grant.epoch;
+        }
     }
     void crash() {
         server_.reset();

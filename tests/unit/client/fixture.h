@@ -4,6 +4,8 @@
 // single-thread.
 #pragma once
 
+#include <doctest/doctest.h>
+
 #include <memory>
 #include <optional>
 #include <string>
@@ -78,8 +80,16 @@ struct TestClient {
             LFS_ASSERT(!answer);
             answer = got;
         });
-        LFS_ASSERT(cluster.loop.run_until([&] { return answer.has_value(); }));
+        LFS_ASSERT(turn([&] { return answer.has_value(); }));
         return *answer;
+    }
+    // False, having said who waits for what, if the answer does not come.
+    bool turn(const std::function<bool()>& done) {
+        if (cluster.loop.run_until(done)) return true;
+        for (const OpStatus& op : vfs->status().waiting) {
+            MESSAGE(op.name << " of inode " << op.ino.value << " waits for " << op.waits_for);
+        }
+        return false;
     }
     template <typename T>
     Result<T> wait(const std::function<void(Done<T>)>& call) {
@@ -88,7 +98,7 @@ struct TestClient {
             LFS_ASSERT(!answer);
             answer = std::move(got);
         });
-        LFS_ASSERT(cluster.loop.run_until([&] { return answer.has_value(); }));
+        LFS_ASSERT(turn([&] { return answer.has_value(); }));
         return std::move(*answer);
     }
     Result<Opened> create(const std::string& name, uint32_t flags = 2) {
