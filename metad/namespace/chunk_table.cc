@@ -53,17 +53,20 @@ std::vector<std::pair<NodeId, uint32_t>> roles_of(const ChunkRow& row) {
 
 uint64_t is_short(const ChunkRow& row) { return row.members.size() < row.wanted ? 1 : 0; }
 
-#define CHUNK_COLUMNS "c.id, c.epoch, c.state, c.members, c.joiner, c.absent, c.marks, c.wanted," \
-                      " c.owner, c.idx, c.refs"
+#define CHUNK_COLUMNS                                                           \
+    "c.id, c.epoch, c.state, c.members, c.joiner, c.absent, c.marks, c.wanted," \
+    " c.owner, c.idx, c.refs"
 
 }  // namespace
 
 MapTable::MapTable(Db& db)
     : select_(db, "SELECT ino, idx, chunk, valid_to, born FROM map WHERE ino=?1 AND idx=?2"),
-      range_(db, "SELECT ino, idx, chunk, valid_to, born FROM map WHERE ino=?1 AND idx>=?2"
-                 " AND idx<=?3 AND born<?4 ORDER BY idx LIMIT ?5"),
-      replace_(db, "INSERT INTO map VALUES(?1,?2,?3,?4,?5) ON CONFLICT(ino, idx) DO UPDATE SET"
-                   " chunk=?3, valid_to=?4, born=?5"),
+      range_(db,
+             "SELECT ino, idx, chunk, valid_to, born FROM map WHERE ino=?1 AND idx>=?2"
+             " AND idx<=?3 AND born<?4 ORDER BY idx LIMIT ?5"),
+      replace_(db,
+               "INSERT INTO map VALUES(?1,?2,?3,?4,?5) ON CONFLICT(ino, idx) DO UPDATE SET"
+               " chunk=?3, valid_to=?4, born=?5"),
       delete_(db, "DELETE FROM map WHERE ino=?1 AND idx=?2") {}
 
 namespace {
@@ -84,8 +87,8 @@ std::optional<MapRow> MapTable::load(InodeId ino, uint32_t index) {
     return read_map(cursor);
 }
 
-std::vector<MapRow> MapTable::range(InodeId ino, uint32_t first, uint32_t last,
-                                    uint64_t born_before, uint32_t limit) {
+std::vector<MapRow> MapTable::range(
+    InodeId ino, uint32_t first, uint32_t last, uint64_t born_before, uint32_t limit) {
     std::vector<MapRow> found;
     Statement::Cursor cursor = range_.start(ino, first, last, born_before, limit);
     while (cursor.next()) found.push_back(read_map(cursor));
@@ -101,19 +104,27 @@ ChunkTable::ChunkTable(Db& db, Totals& totals)
     : totals_(totals),
       select_(db, "SELECT " CHUNK_COLUMNS " FROM chunk c WHERE id=?1"),
       insert_(db, "INSERT INTO chunk VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)"),
-      update_(db, "UPDATE chunk SET epoch=?2, state=?3, members=?4, member_count=?5, joiner=?6,"
-                  " absent=?7, marks=?8, wanted=?9, owner=?10, idx=?11, refs=?12 WHERE id=?1"),
+      update_(db,
+              "UPDATE chunk SET epoch=?2, state=?3, members=?4, member_count=?5, joiner=?6,"
+              " absent=?7, marks=?8, wanted=?9, owner=?10, idx=?11, refs=?12 WHERE id=?1"),
       delete_(db, "DELETE FROM chunk WHERE id=?1"),
       page_(db, "SELECT " CHUNK_COLUMNS " FROM chunk c WHERE id>?1 ORDER BY id LIMIT ?2"),
-      page_of_node_(db, "SELECT " CHUNK_COLUMNS " FROM chunk_node n CROSS JOIN chunk c"
-                        " ON c.id=n.chunk WHERE n.node=?1 AND n.chunk>?2 ORDER BY n.chunk LIMIT ?3"),
-      page_short_(db, "SELECT " CHUNK_COLUMNS " FROM chunk c WHERE member_count < wanted"
-                      " AND member_count=?1 AND id>?2 ORDER BY id LIMIT ?3"),
-      page_marked_(db, "SELECT " CHUNK_COLUMNS " FROM chunk c WHERE length(marks) > 0 AND id>?1"
-                       " ORDER BY id LIMIT ?2"),
+      page_of_node_(db,
+                    "SELECT " CHUNK_COLUMNS
+                    " FROM chunk_node n CROSS JOIN chunk c"
+                    " ON c.id=n.chunk WHERE n.node=?1 AND n.chunk>?2 ORDER BY n.chunk LIMIT ?3"),
+      page_short_(db,
+                  "SELECT " CHUNK_COLUMNS
+                  " FROM chunk c WHERE member_count < wanted"
+                  " AND member_count=?1 AND id>?2 ORDER BY id LIMIT ?3"),
+      page_marked_(db,
+                   "SELECT " CHUNK_COLUMNS
+                   " FROM chunk c WHERE length(marks) > 0 AND id>?1"
+                   " ORDER BY id LIMIT ?2"),
       count_of_node_(db, "SELECT count(*) FROM chunk_node WHERE node=?1"),
-      put_node_(db, "INSERT INTO chunk_node VALUES(?1,?2,?3) ON CONFLICT(node, chunk) DO UPDATE SET"
-                    " role=?3"),
+      put_node_(db,
+                "INSERT INTO chunk_node VALUES(?1,?2,?3) ON CONFLICT(node, chunk) DO UPDATE SET"
+                " role=?3"),
       delete_node_(db, "DELETE FROM chunk_node WHERE node=?1 AND chunk=?2") {}
 
 std::vector<ChunkRow> ChunkTable::collect(Statement::Cursor cursor) {
@@ -143,23 +154,42 @@ std::optional<ChunkRow> ChunkTable::load(ChunkId id) {
 }
 
 void ChunkTable::insert(const ChunkRow& row) {
-    insert_.run(row.id, row.epoch, uint32_t{row.state}, pack_nodes(row.members),
-                uint64_t{row.members.size()}, row.joiner, pack_nodes(row.absent),
-                pack_marks(row.marks), row.wanted, row.owner, row.index, row.references);
+    insert_.run(row.id,
+                row.epoch,
+                uint32_t{row.state},
+                pack_nodes(row.members),
+                uint64_t{row.members.size()},
+                row.joiner,
+                pack_nodes(row.absent),
+                pack_marks(row.marks),
+                row.wanted,
+                row.owner,
+                row.index,
+                row.references);
     for (const auto& [node, role] : roles_of(row)) put_node_.run(node, row.id, role);
     ++totals_.chunks;
     totals_.under_replicated += is_short(row);
 }
 
 void ChunkTable::update(const ChunkRow& before, const ChunkRow& after) {
-    update_.run(after.id, after.epoch, uint32_t{after.state}, pack_nodes(after.members),
-                uint64_t{after.members.size()}, after.joiner, pack_nodes(after.absent),
-                pack_marks(after.marks), after.wanted, after.owner, after.index, after.references);
+    update_.run(after.id,
+                after.epoch,
+                uint32_t{after.state},
+                pack_nodes(after.members),
+                uint64_t{after.members.size()},
+                after.joiner,
+                pack_nodes(after.absent),
+                pack_marks(after.marks),
+                after.wanted,
+                after.owner,
+                after.index,
+                after.references);
     const auto old_roles = roles_of(before);
     const auto new_roles = roles_of(after);
     for (const auto& role : old_roles) {
-        const bool stays = std::any_of(new_roles.begin(), new_roles.end(),
-                                       [&](const auto& other) { return other.first == role.first; });
+        const bool stays = std::any_of(new_roles.begin(), new_roles.end(), [&](const auto& other) {
+            return other.first == role.first;
+        });
         if (!stays) delete_node_.run(role.first, after.id);
     }
     for (const auto& role : new_roles) {
@@ -197,12 +227,14 @@ uint64_t ChunkTable::count_of_node(NodeId node) {
 GarbageTable::GarbageTable(Db& db, Totals& totals)
     : totals_(totals),
       select_(db, "SELECT node, chunk, epoch FROM garbage WHERE node=?1 AND chunk=?2"),
-      replace_(db, "INSERT INTO garbage VALUES(?1,?2,?3) ON CONFLICT(node, chunk) DO UPDATE SET"
-                   " epoch=?3"),
+      replace_(db,
+               "INSERT INTO garbage VALUES(?1,?2,?3) ON CONFLICT(node, chunk) DO UPDATE SET"
+               " epoch=?3"),
       delete_(db, "DELETE FROM garbage WHERE node=?1 AND chunk=?2"),
       contains_(db, "SELECT 1 FROM garbage WHERE chunk=?1 LIMIT 1"),
-      page_(db, "SELECT node, chunk, epoch FROM garbage WHERE node=?1 AND chunk>?2 ORDER BY chunk"
-                " LIMIT ?3") {}
+      page_(db,
+            "SELECT node, chunk, epoch FROM garbage WHERE node=?1 AND chunk>?2 ORDER BY chunk"
+            " LIMIT ?3") {}
 
 std::optional<GarbageRow> GarbageTable::load(NodeId node, ChunkId chunk) {
     Statement::Cursor cursor = select_.start(node, chunk);
@@ -238,10 +270,12 @@ std::vector<GarbageRow> GarbageTable::page(NodeId node, ChunkId after, uint32_t 
 }
 
 CleanupTable::CleanupTable(Db& db)
-    : first_(db, "SELECT number, kind, ino, first, last, stamp FROM cleanup ORDER BY number"
-                 " LIMIT 1"),
-      hides_(db, "SELECT 1 FROM cleanup WHERE ino=?1 AND kind=1 AND first<=?2 AND last>=?2"
-                 " AND stamp>?3 LIMIT 1"),
+    : first_(db,
+             "SELECT number, kind, ino, first, last, stamp FROM cleanup ORDER BY number"
+             " LIMIT 1"),
+      hides_(db,
+             "SELECT 1 FROM cleanup WHERE ino=?1 AND kind=1 AND first<=?2 AND last>=?2"
+             " AND stamp>?3 LIMIT 1"),
       insert_(db, "INSERT INTO cleanup VALUES(?1,?2,?3,?4,?5,?6)"),
       delete_(db, "DELETE FROM cleanup WHERE number=?1") {}
 
@@ -264,8 +298,8 @@ bool CleanupTable::hides(const MapRow& row) {
 }
 
 void CleanupTable::insert(const CleanupRow& row) {
-    insert_.run(row.number, static_cast<uint32_t>(row.kind), row.ino, row.first, row.last,
-                row.stamp);
+    insert_.run(
+        row.number, static_cast<uint32_t>(row.kind), row.ino, row.first, row.last, row.stamp);
 }
 void CleanupTable::remove(uint64_t number) { delete_.run(number); }
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The chunk map (which chunk is piece n of a file), the chunks' configurations, which node has which
-// chunk, copies that must go, and ranges of the map that wait for a clean-up: rows only, no policy.
+// The chunk map (which chunk is piece n of a file), the chunks' configurations, which node has
+// which chunk, copies that must go, and ranges of the map that wait for a clean-up: rows only, no
+// policy.
 //
-// A map row belongs to a range of a clean-up entry if its index is inside and it was born before the
-// entry's stamp (both log indices): so a truncate hides any number of rows in O(1) [40], and rows
-// made later in the same place are not hidden.
+// A map row belongs to a range of a clean-up entry if its index is inside and it was born before
+// the entry's stamp (both log indices): so a truncate hides any number of rows in O(1) [40], and
+// rows made later in the same place are not hidden.
 // single-thread: the metad loop.
 #pragma once
 
@@ -32,8 +33,8 @@ public:
     explicit MapTable(Db& db);
     std::optional<MapRow> load(InodeId ino, uint32_t index);
     // Ascending, [first, last], born before `born_before`.
-    std::vector<MapRow> range(InodeId ino, uint32_t first, uint32_t last, uint64_t born_before,
-                              uint32_t limit);
+    std::vector<MapRow> range(
+        InodeId ino, uint32_t first, uint32_t last, uint64_t born_before, uint32_t limit);
     void save(const MapRow& row);
     void remove(InodeId ino, uint32_t index);
 

@@ -46,11 +46,11 @@ Result<std::unique_ptr<Db>> Db::open(const DbOptions& options) {
     std::unique_ptr<Db> db(new Db());
     db->in_memory_ = options.path.empty();
     db->vfs_ = options.vfs;
-    const int code = sqlite3_open_v2(db->in_memory_ ? ":memory:" : options.path.c_str(),
-                                     &db->handle_,
-                                     SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
-                                         SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
-                                     options.vfs.empty() ? nullptr : options.vfs.c_str());
+    const int code = sqlite3_open_v2(
+        db->in_memory_ ? ":memory:" : options.path.c_str(),
+        &db->handle_,
+        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
+        options.vfs.empty() ? nullptr : options.vfs.c_str());
     if (code != SQLITE_OK) {
         return Status(errc_of(code),
                       fmt::format("cannot open {}: {}", options.path, sqlite3_errstr(code)));
@@ -61,7 +61,8 @@ Result<std::unique_ptr<Db>> Db::open(const DbOptions& options) {
 }
 
 Status Db::configure(const DbOptions& options) {
-    // Closing must not write the main file: only checkpoint() does, and only when nothing is pinned.
+    // Closing must not write the main file: only checkpoint() does, and only when nothing is
+    // pinned.
     sqlite3_db_config(handle_, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
     sqlite3_db_config(handle_, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
     exec("PRAGMA page_size=4096");
@@ -80,8 +81,10 @@ Status Db::configure(const DbOptions& options) {
     } else if (application != kApplicationId) {
         return Status(Errc::corrupt, "is no LumeoFS metadata database");
     } else if (revision != kFormatRevision) {
-        return Status(Errc::corrupt, fmt::format("has format revision {}, this program knows {}",
-                                                 revision, kFormatRevision));
+        return Status(
+            Errc::corrupt,
+            fmt::format(
+                "has format revision {}, this program knows {}", revision, kFormatRevision));
     }
     if (!in_memory_) exec("PRAGMA journal_mode=WAL");
     exec("PRAGMA synchronous=NORMAL");
@@ -144,8 +147,8 @@ bool Db::checkpoint() {
     }
     int frames = -1;
     int copied = -1;
-    const int code = sqlite3_wal_checkpoint_v2(handle_, nullptr, SQLITE_CHECKPOINT_TRUNCATE,
-                                               &frames, &copied);
+    const int code =
+        sqlite3_wal_checkpoint_v2(handle_, nullptr, SQLITE_CHECKPOINT_TRUNCATE, &frames, &copied);
     if (code != SQLITE_OK || frames < 0 || frames != copied) {
         fail(code == SQLITE_OK ? Errc::io : errc_of(code),
              fmt::format("checkpoint: {} ({} of {} frames)", sqlite3_errstr(code), copied, frames));
@@ -175,8 +178,8 @@ Result<Bytes> Db::read_file(uint64_t offset, size_t length) {
         return Status(Errc::io, "no database file");
     }
     Bytes bytes(length);
-    const int code = file->pMethods->xRead(file, bytes.data(), static_cast<int>(length),
-                                           static_cast<sqlite3_int64>(offset));
+    const int code = file->pMethods->xRead(
+        file, bytes.data(), static_cast<int>(length), static_cast<sqlite3_int64>(offset));
     if (code != SQLITE_OK) return Status(errc_of(code), "cannot read the database file");
     return bytes;
 }
@@ -192,7 +195,8 @@ Result<Bytes> Db::serialize() {
 
 Status Db::load_from(const std::string& path) {
     sqlite3* source = nullptr;
-    int code = sqlite3_open_v2(path.c_str(), &source,
+    int code = sqlite3_open_v2(path.c_str(),
+                               &source,
                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
                                vfs_.empty() ? nullptr : vfs_.c_str());
     if (code == SQLITE_OK) {
@@ -250,8 +254,8 @@ bool Statement::Cursor::next() {
     const int code = sqlite3_step(statement_->stmt_);
     if (code == SQLITE_ROW) return true;
     if (code != SQLITE_DONE) {
-        db.fail(errc_of(code), fmt::format("{}: {}", sqlite3_sql(statement_->stmt_),
-                                           sqlite3_errmsg(db.handle())));
+        db.fail(errc_of(code),
+                fmt::format("{}: {}", sqlite3_sql(statement_->stmt_), sqlite3_errmsg(db.handle())));
     }
     return false;
 }

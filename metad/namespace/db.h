@@ -2,10 +2,10 @@
 // One SQLite connection, its prepared statements and its transactions: the only SQLite user here.
 //
 // Errors are sticky: the first failing call is remembered, and from then on every statement gives
-// no rows and does nothing. So the code above reads rows as plain values, without a Status each, and
-// apply() asks once, before it commits. A state machine whose database failed must stop anyway: a
-// command is never skipped on one node [31]. Whoever loops until a row says so must therefore treat
-// "no row" as an end.
+// no rows and does nothing. So the code above reads rows as plain values, without a Status each,
+// and apply() asks once, before it commits. A state machine whose database failed must stop anyway:
+// a command is never skipped on one node [31]. Whoever loops until a row says so must therefore
+// treat "no row" as an end.
 // WAL journal, synchronous=NORMAL, no automatic checkpoints: after a power cut the database is old,
 // never corrupt, and the Raft log replays [12]. Since only checkpoint() writes the main file, a
 // snapshot is pinned by not calling it.
@@ -50,9 +50,9 @@ public:
     void exec(const char* sql);
     bool is_new() const { return is_new_; }  // had no tables when it was opened
 
-    // Writes happen inside begin()..commit(); reads anywhere. Outside, reads share a read transaction
-    // that is opened on the first one and closed by the next begin() or checkpoint (that doubles the
-    // speed of look-ups).
+    // Writes happen inside begin()..commit(); reads anywhere. Outside, reads share a read
+    // transaction that is opened on the first one and closed by the next begin() or checkpoint
+    // (that doubles the speed of look-ups).
     void begin();
     void commit();
     bool writing() const { return writing_; }

@@ -10,11 +10,13 @@ DentryTable::DentryTable(Db& db)
       delete_(db, "DELETE FROM dentry WHERE parent=?1 AND name=?2"),
       any_(db, "SELECT 1 FROM dentry WHERE parent=?1 LIMIT 1"),
       name_of_(db, "SELECT name FROM dentry WHERE parent=?1 AND ino=?2 ORDER BY name LIMIT 1"),
-      page_(db, "SELECT parent, name, ino, type, cookie FROM dentry WHERE parent=?1 AND cookie>?2"
-                " ORDER BY cookie LIMIT ?3"),
-      page_plus_(db, "SELECT d.parent, d.name, d.ino, d.type, d.cookie, i.* FROM dentry d"
-                     " JOIN inode i ON i.ino=d.ino WHERE d.parent=?1 AND d.cookie>?2"
-                     " ORDER BY d.cookie LIMIT ?3") {}
+      page_(db,
+            "SELECT parent, name, ino, type, cookie FROM dentry WHERE parent=?1 AND cookie>?2"
+            " ORDER BY cookie LIMIT ?3"),
+      page_plus_(db,
+                 "SELECT d.parent, d.name, d.ino, d.type, d.cookie, i.* FROM dentry d"
+                 " JOIN inode i ON i.ino=d.ino WHERE d.parent=?1 AND d.cookie>?2"
+                 " ORDER BY d.cookie LIMIT ?3") {}
 
 namespace {
 DentryRow read_dentry(const Statement::Cursor& cursor) {
@@ -52,8 +54,10 @@ std::optional<std::string> DentryTable::name_of(InodeId parent, InodeId ino) {
     return cursor.text(0);
 }
 
-std::vector<DentryTable::Entry> DentryTable::page(InodeId parent, uint64_t after_cookie,
-                                                  uint32_t limit, bool plus) {
+std::vector<DentryTable::Entry> DentryTable::page(InodeId parent,
+                                                  uint64_t after_cookie,
+                                                  uint32_t limit,
+                                                  bool plus) {
     std::vector<Entry> found;
     Statement::Cursor cursor = (plus ? page_plus_ : page_).start(parent, after_cookie, limit);
     while (cursor.next()) {
@@ -66,8 +70,9 @@ std::vector<DentryTable::Entry> DentryTable::page(InodeId parent, uint64_t after
 
 XattrTable::XattrTable(Db& db)
     : select_(db, "SELECT value FROM xattr WHERE ino=?1 AND name=?2"),
-      replace_(db, "INSERT INTO xattr VALUES(?1,?2,?3) ON CONFLICT(ino, name) DO UPDATE"
-                   " SET value=?3"),
+      replace_(db,
+               "INSERT INTO xattr VALUES(?1,?2,?3) ON CONFLICT(ino, name) DO UPDATE"
+               " SET value=?3"),
       delete_(db, "DELETE FROM xattr WHERE ino=?1 AND name=?2"),
       names_(db, "SELECT name FROM xattr WHERE ino=?1 ORDER BY name LIMIT ?2"),
       total_(db, "SELECT coalesce(sum(length(name) + length(value)), 0) FROM xattr WHERE ino=?1") {}

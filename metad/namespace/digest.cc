@@ -38,7 +38,8 @@ Result<uint64_t> digest_of(Db& db) {
     Bytes bytes;
     for (const TableOrder& table : kDigestOrder) {
         digest = checksum_seeded(as_view(table.table), digest);
-        const std::string sql = fmt::format("SELECT * FROM {} ORDER BY {}", table.table, table.order);
+        const std::string sql =
+            fmt::format("SELECT * FROM {} ORDER BY {}", table.table, table.order);
         sqlite3_stmt* stmt = nullptr;
         int code = sqlite3_prepare_v2(db.handle(), sql.c_str(), -1, &stmt, nullptr);
         while (code == SQLITE_OK || code == SQLITE_ROW) {

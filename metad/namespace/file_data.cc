@@ -15,8 +15,8 @@ constexpr uint64_t kBornAny = INT64_MAX;  // SQLite's integers are signed
 // The pair that cutting at `offset` would append fits. Requires: 0 < offset < kChunkSize.
 std::vector<ShrinkMark> marks_before(const ChunkRow& chunk, uint64_t offset) {
     std::vector<ShrinkMark> kept;
-    // A member below an older epoch takes the smallest mark above its own: the new one, if the older
-    // is not smaller. So the older can go.
+    // A member below an older epoch takes the smallest mark above its own: the new one, if the
+    // older is not smaller. So the older can go.
     for (const ShrinkMark& mark : chunk.marks) {
         if (mark.truncate_to < offset) kept.push_back(mark);
     }
@@ -71,8 +71,8 @@ std::optional<MapRow> live_map(Tables& t, const InodeRow& row, uint32_t index) {
     return map;
 }
 
-std::vector<MapRow> live_range(Tables& t, const InodeRow& row, uint32_t first, uint32_t last,
-                               uint32_t limit, uint32_t* next) {
+std::vector<MapRow> live_range(
+    Tables& t, const InodeRow& row, uint32_t first, uint32_t last, uint32_t limit, uint32_t* next) {
     *next = 0;
     std::vector<MapRow> found;
     if (row.chunks == 0) return found;
@@ -100,15 +100,14 @@ void drop_range(OpContext& ctx, InodeRow& row, uint64_t first, uint64_t last) {
     const auto from = static_cast<uint32_t>(first);
     const auto to = static_cast<uint32_t>(std::min<uint64_t>(last, kLastChunkIndex));
     uint32_t next = 0;  // rows that are hidden already do not count, they have their clean-up
-    const std::vector<MapRow> rows =
-        live_range(ctx.t, row, from, to, kDirectDropMax + 1, &next);
+    const std::vector<MapRow> rows = live_range(ctx.t, row, from, to, kDirectDropMax + 1, &next);
     if (next == 0 && rows.size() <= kDirectDropMax) {
         for (const MapRow& map : rows) drop_map_row(ctx, map);
         row.chunks -= rows.size();
         return;
     }
-    ctx.t.cleanup.insert({++ctx.t.state.cleanup_counter, CleanupKind::map_range, row.ino, from, to,
-                          ctx.index});
+    ctx.t.cleanup.insert(
+        {++ctx.t.state.cleanup_counter, CleanupKind::map_range, row.ino, from, to, ctx.index});
     ++row.dead_ranges;
 }
 
@@ -179,8 +178,8 @@ void free_inode(OpContext& ctx, InodeRow row) {
     if (names.size() <= kDirectDropMax) {
         for (const std::string& name : names) ctx.t.xattrs.remove(row.ino, name);
     } else {
-        ctx.t.cleanup.insert({++ctx.t.state.cleanup_counter, CleanupKind::xattrs, row.ino, 0, 0,
-                              ctx.index});
+        ctx.t.cleanup.insert(
+            {++ctx.t.state.cleanup_counter, CleanupKind::xattrs, row.ino, 0, 0, ctx.index});
     }
     if (row.is_regular()) ctx.t.growers.remove(row.ino);
     set_size(ctx.t, row, 0);
@@ -188,8 +187,12 @@ void free_inode(OpContext& ctx, InodeRow row) {
     --ctx.t.state.totals.inodes;
 }
 
-wire::ChunkGrantT make_grant(const InodeRow& row, const MapRow& map, const ChunkRow& chunk,
-                             SessionId session, bool writable, bool is_grower) {
+wire::ChunkGrantT make_grant(const InodeRow& row,
+                             const MapRow& map,
+                             const ChunkRow& chunk,
+                             SessionId session,
+                             bool writable,
+                             bool is_grower) {
     wire::ChunkGrantT grant = grant_of(chunk);
     grant.index = map.index;
     grant.ino = row.ino.value;

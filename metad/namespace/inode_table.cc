@@ -11,12 +11,14 @@ bool InodeRow::is_symlink() const { return S_ISLNK(mode); }
 
 InodeTable::InodeTable(Db& db)
     : select_(db, "SELECT * FROM inode WHERE ino=?1"),
-      insert_(db, "INSERT INTO inode VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,"
-                  "?16,?17,?18)"),
-      update_(db, "UPDATE inode SET mode=?2, nlink=?3, uid=?4, gid=?5, rdev=?6, size=?7, atime=?8,"
-                  " mtime=?9, ctime=?10, btime=?11, version=?12, truncate_generation=?13,"
-                  " is_inline=?14, parent=?15, last_cookie=?16, chunks=?17, dead_ranges=?18"
-                  " WHERE ino=?1"),
+      insert_(db,
+              "INSERT INTO inode VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,"
+              "?16,?17,?18)"),
+      update_(db,
+              "UPDATE inode SET mode=?2, nlink=?3, uid=?4, gid=?5, rdev=?6, size=?7, atime=?8,"
+              " mtime=?9, ctime=?10, btime=?11, version=?12, truncate_generation=?13,"
+              " is_inline=?14, parent=?15, last_cookie=?16, chunks=?17, dead_ranges=?18"
+              " WHERE ino=?1"),
       delete_(db, "DELETE FROM inode WHERE ino=?1") {}
 
 InodeRow InodeTable::read(const Statement::Cursor& cursor, int first) {
@@ -50,15 +52,45 @@ std::optional<InodeRow> InodeTable::load(InodeId ino) {
 }
 
 void InodeTable::insert(const InodeRow& row) {
-    insert_.run(row.ino, row.mode, row.nlink, row.uid, row.gid, row.rdev, row.size, row.atime_ns,
-                row.mtime_ns, row.ctime_ns, row.btime_ns, row.version, row.truncate_generation,
-                row.is_inline, row.parent, row.last_cookie, row.chunks, row.dead_ranges);
+    insert_.run(row.ino,
+                row.mode,
+                row.nlink,
+                row.uid,
+                row.gid,
+                row.rdev,
+                row.size,
+                row.atime_ns,
+                row.mtime_ns,
+                row.ctime_ns,
+                row.btime_ns,
+                row.version,
+                row.truncate_generation,
+                row.is_inline,
+                row.parent,
+                row.last_cookie,
+                row.chunks,
+                row.dead_ranges);
 }
 
 void InodeTable::update(const InodeRow& row) {
-    update_.run(row.ino, row.mode, row.nlink, row.uid, row.gid, row.rdev, row.size, row.atime_ns,
-                row.mtime_ns, row.ctime_ns, row.btime_ns, row.version, row.truncate_generation,
-                row.is_inline, row.parent, row.last_cookie, row.chunks, row.dead_ranges);
+    update_.run(row.ino,
+                row.mode,
+                row.nlink,
+                row.uid,
+                row.gid,
+                row.rdev,
+                row.size,
+                row.atime_ns,
+                row.mtime_ns,
+                row.ctime_ns,
+                row.btime_ns,
+                row.version,
+                row.truncate_generation,
+                row.is_inline,
+                row.parent,
+                row.last_cookie,
+                row.chunks,
+                row.dead_ranges);
 }
 
 void InodeTable::remove(InodeId ino) { delete_.run(ino); }
@@ -105,8 +137,9 @@ std::vector<InodeId> OrphanTable::page(InodeId after, uint32_t limit) {
 
 GrowerTable::GrowerTable(Db& db)
     : select_(db, "SELECT ino, session, moving_out FROM grower WHERE ino=?1"),
-      replace_(db, "INSERT INTO grower VALUES(?1,?2,?3) ON CONFLICT(ino) DO UPDATE SET session=?2,"
-                   " moving_out=?3"),
+      replace_(db,
+               "INSERT INTO grower VALUES(?1,?2,?3) ON CONFLICT(ino) DO UPDATE SET session=?2,"
+               " moving_out=?3"),
       delete_(db, "DELETE FROM grower WHERE ino=?1"),
       page_(db, "SELECT ino, session, moving_out FROM grower WHERE ino>?1 ORDER BY ino LIMIT ?2"),
       of_session_(db, "SELECT ino FROM grower WHERE session=?1 AND ino>?2 ORDER BY ino LIMIT ?3") {}

@@ -44,7 +44,8 @@ constexpr Rule kRules[] = {
     {"inode {} has nlink {} and is (not) an orphan",
      "SELECT i.ino, i.nlink FROM inode i LEFT JOIN orphan o ON o.ino=i.ino"
      " WHERE (i.nlink=0)<>(o.ino IS NOT NULL)"},
-    {"orphan {} is no inode", "SELECT o.ino, 0 FROM orphan o WHERE o.ino NOT IN (SELECT ino FROM inode)"},
+    {"orphan {} is no inode",
+     "SELECT o.ino, 0 FROM orphan o WHERE o.ino NOT IN (SELECT ino FROM inode)"},
     {"removed directory {} is not empty",
      "SELECT i.ino, 0 FROM inode i WHERE (i.mode>>12)=4 AND i.nlink=0 AND EXISTS"
      " (SELECT 1 FROM dentry d WHERE d.parent=i.ino)"},
@@ -137,7 +138,8 @@ void check_rule(Db& db, const Rule& rule, std::vector<std::string>* broken) {
 
 // Directories whose parents do not end at the root (a loop cut off from it, or a dead end).
 void check_tree(Db& db, std::vector<std::string>* broken) {
-    Statement dirs(db, "SELECT ino, parent FROM inode WHERE (mode>>12)=4 AND nlink<>0 ORDER BY ino");
+    Statement dirs(db,
+                   "SELECT ino, parent FROM inode WHERE (mode>>12)=4 AND nlink<>0 ORDER BY ino");
     std::map<uint64_t, uint64_t> parent_of;
     {
         Statement::Cursor cursor = dirs.start();
@@ -153,7 +155,8 @@ void check_tree(Db& db, std::vector<std::string>* broken) {
             at = parent_of[at];
         }
         const bool ends_well = good.count(at) != 0 && good[at];
-        if (!ends_well) broken->push_back(fmt::format("directory {} does not lead to the root", ino));
+        if (!ends_well)
+            broken->push_back(fmt::format("directory {} does not lead to the root", ino));
         for (uint64_t step : path) good[step] = ends_well;
     }
 }
@@ -162,8 +165,8 @@ void check_tree(Db& db, std::vector<std::string>* broken) {
 
 std::vector<std::string> broken_invariants(Db& db) {
     std::vector<std::string> broken;
-    // Helper tables in memory, so that no rule is quadratic. They are dropped again below, inside the
-    // same read transaction; the replicated tables are not touched.
+    // Helper tables in memory, so that no rule is quadratic. They are dropped again below, inside
+    // the same read transaction; the replicated tables are not touched.
     db.ensure_read();
     db.exec("CREATE TEMP TABLE links AS SELECT ino, parent FROM dentry");
     db.exec("CREATE INDEX temp.links_ino ON links(ino)");

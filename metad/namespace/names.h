@@ -30,8 +30,9 @@ void touch_dir(InodeRow& dir, Nanos now_ns);
 // ctime and version.
 void touch(InodeRow& row, Nanos now_ns);
 
-// One name less, the dentry is gone already. Keeps an inode without names as an orphan if the command
-// says that it is open, else frees it. Directories lose all. Returns the row as it is afterwards.
+// One name less, the dentry is gone already. Keeps an inode without names as an orphan if the
+// command says that it is open, else frees it. Directories lose all. Returns the row as it is
+// afterwards.
 InodeRow drop_name(OpContext& ctx, InodeRow row);
 
 uint32_t dentry_type(const InodeRow& row);

@@ -58,16 +58,16 @@ struct ShrinkMark {
 struct ChunkRow {
     ChunkId id;
     Epoch epoch;
-    uint8_t state = 1;             // wire::ChunkState
-    std::vector<NodeId> members;   // [0] is the primary; never empty
-    NodeId joiner;                 // 0 = none
-    std::vector<NodeId> absent;    // removed members whose copies were not written off yet [6]
-    std::vector<ShrinkMark> marks; // epochs and offsets both strictly ascending
-    uint32_t wanted = 0;           // how many members it should have
-    InodeId owner;                 // first owner; shared chunks have more map entries
-    uint32_t index = 0;            // in its owner
-    uint32_t references = 1;       // map entries that name it
-    uint64_t length = 0;           // bytes of it below its owner's committed size (0: not visible yet)
+    uint8_t state = 1;              // wire::ChunkState
+    std::vector<NodeId> members;    // [0] is the primary; never empty
+    NodeId joiner;                  // 0 = none
+    std::vector<NodeId> absent;     // removed members whose copies were not written off yet [6]
+    std::vector<ShrinkMark> marks;  // epochs and offsets both strictly ascending
+    uint32_t wanted = 0;            // how many members it should have
+    InodeId owner;                  // first owner; shared chunks have more map entries
+    uint32_t index = 0;             // in its owner
+    uint32_t references = 1;        // map entries that name it
+    uint64_t length = 0;  // bytes of it below its owner's committed size (0: not visible yet)
 };
 
 // A session that may have written beyond the committed size of an inode and has not ended cleanly.
@@ -96,9 +96,9 @@ struct ClusterRow {
 struct Totals {
     uint64_t inodes = 0;
     uint64_t chunks = 0;
-    uint64_t bytes = 0;         // sum of the sizes of regular files (modulo 2^64: files may be sparse)
-    uint64_t inline_bytes = 0;  // of small files and symlinks, in the database itself
-    uint64_t garbage = 0;       // copies still to be removed
+    uint64_t bytes = 0;  // sum of the sizes of regular files (modulo 2^64: files may be sparse)
+    uint64_t inline_bytes = 0;      // of small files and symlinks, in the database itself
+    uint64_t garbage = 0;           // copies still to be removed
     uint64_t under_replicated = 0;  // chunks with fewer members than wanted
     uint64_t sessions = 0;
 };

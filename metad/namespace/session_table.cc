@@ -7,22 +7,25 @@ SessionTable::SessionTable(Db& db, Totals& totals)
     : totals_(totals),
       state_(db, "SELECT state FROM session WHERE id=?1"),
       select_(db, "SELECT * FROM session WHERE id=?1 AND state<>3"),
-      live_of_client_(db, "SELECT id FROM session WHERE client_high=?1 AND client_low=?2"
-                          " AND state=1 ORDER BY id LIMIT 1"),
+      live_of_client_(db,
+                      "SELECT id FROM session WHERE client_high=?1 AND client_low=?2"
+                      " AND state=1 ORDER BY id LIMIT 1"),
       all_(db, "SELECT * FROM session WHERE state<>3 ORDER BY id"),
       first_ending_(db, "SELECT id FROM session WHERE state=3 ORDER BY id LIMIT 1"),
       insert_(db, "INSERT INTO session VALUES(?1,?2,?3,?4,?5,?6,?7,?8)"),
       set_state_(db, "UPDATE session SET state=?2, fence=?3 WHERE id=?1"),
       delete_(db, "DELETE FROM session WHERE id=?1"),
       load_slot_(db, "SELECT sequence, reply FROM slot WHERE session=?1 AND slot=?2"),
-      save_slot_(db, "INSERT INTO slot VALUES(?1,?2,?3,?4) ON CONFLICT(session, slot) DO UPDATE SET"
-                     " sequence=?3, reply=?4"),
+      save_slot_(db,
+                 "INSERT INTO slot VALUES(?1,?2,?3,?4) ON CONFLICT(session, slot) DO UPDATE SET"
+                 " sequence=?3, reply=?4"),
       delete_slots_(db, "DELETE FROM slot WHERE session=?1"),
       fences_(db, "SELECT number, session FROM fence WHERE number>?1 ORDER BY number LIMIT ?2"),
       insert_fence_(db, "INSERT INTO fence VALUES(?1,?2)"),
       count_fences_(db, "SELECT count(*) FROM fence"),
-      trim_fences_(db, "DELETE FROM fence WHERE number IN (SELECT number FROM fence ORDER BY number"
-                       " LIMIT ?1)") {}
+      trim_fences_(db,
+                   "DELETE FROM fence WHERE number IN (SELECT number FROM fence ORDER BY number"
+                   " LIMIT ?1)") {}
 
 namespace {
 SessionRow read_session(const Statement::Cursor& cursor) {
@@ -70,8 +73,14 @@ std::optional<SessionId> SessionTable::first_ending() {
 }
 
 void SessionTable::insert(const SessionRow& row) {
-    insert_.run(row.id, row.client_high, row.client_low, row.host, row.mount, kSessionLive,
-                row.fence_number, row.opened_ns);
+    insert_.run(row.id,
+                row.client_high,
+                row.client_low,
+                row.host,
+                row.mount,
+                kSessionLive,
+                row.fence_number,
+                row.opened_ns);
     ++totals_.sessions;
 }
 
@@ -119,10 +128,11 @@ void SessionTable::trim_fences(uint64_t keep) {
 NodeTable::NodeTable(Db& db)
     : select_(db, "SELECT * FROM node WHERE id=?1"),
       all_(db, "SELECT * FROM node ORDER BY id"),
-      replace_(db, "INSERT INTO node VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11) ON CONFLICT(id)"
-                   " DO UPDATE SET role=?2, uuid_high=?3, uuid_low=?4, address=?5,"
-                   " http_address=?6, zone=?7, state=?8, incarnation=?9, attempt=?10,"
-                   " release=?11") {}
+      replace_(db,
+               "INSERT INTO node VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11) ON CONFLICT(id)"
+               " DO UPDATE SET role=?2, uuid_high=?3, uuid_low=?4, address=?5,"
+               " http_address=?6, zone=?7, state=?8, incarnation=?9, attempt=?10,"
+               " release=?11") {}
 
 namespace {
 NodeRow read_node(const Statement::Cursor& cursor) {
@@ -156,8 +166,16 @@ std::vector<NodeRow> NodeTable::all() {
 }
 
 void NodeTable::save(const NodeRow& row) {
-    replace_.run(row.id, uint32_t{row.role}, row.uuid_high, row.uuid_low, row.address,
-                 row.http_address, row.zone, uint32_t{row.state}, row.incarnation, row.attempt,
+    replace_.run(row.id,
+                 uint32_t{row.role},
+                 row.uuid_high,
+                 row.uuid_low,
+                 row.address,
+                 row.http_address,
+                 row.zone,
+                 uint32_t{row.state},
+                 row.incarnation,
+                 row.attempt,
                  row.release);
 }
 

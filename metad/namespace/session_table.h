@@ -11,8 +11,8 @@
 
 namespace lumeofs::metad {
 
-// Values of the state column. `ending`: ended, but growers of it are still to be cut; such a session
-// is `none` to everybody else.
+// Values of the state column. `ending`: ended, but growers of it are still to be cut; such a
+// session is `none` to everybody else.
 inline constexpr uint32_t kSessionLive = 1;
 inline constexpr uint32_t kSessionFenced = 2;
 inline constexpr uint32_t kSessionEnding = 3;

@@ -70,8 +70,8 @@ Result<std::unique_ptr<StateMachine>> StateMachine::open(const StateMachineOptio
 }
 
 Status StateMachine::open_database() {
-    const DbOptions options{options_.path, options_.vfs, options_.exclusive,
-                            options_.page_cache_bytes};
+    const DbOptions options{
+        options_.path, options_.vfs, options_.exclusive, options_.page_cache_bytes};
     LFS_ASSIGN(db_, Db::open(options));
     if (db_->is_new()) {
         db_->begin();
@@ -125,7 +125,8 @@ wire::MetaReplyT StateMachine::apply_command(uint64_t index, const wire::Command
     State& state = tables_->state;
     // The leader promises that time rises; if one should not, every node corrects it alike.
     state.now_ns = std::max(command.now_ns, state.now_ns + 1);
-    if (const auto* mutation = command.op.AsApplyMutation()) return apply_mutation(index, *mutation);
+    if (const auto* mutation = command.op.AsApplyMutation())
+        return apply_mutation(index, *mutation);
     OpContext ctx{*db_, *tables_, index, state.now_ns, SessionId{}, kNobody, nullptr};
     ctx.changes_at_start = db_->changes();
     Reply reply = dispatch(ctx, command.op);
@@ -147,19 +148,26 @@ wire::MetaReplyT StateMachine::apply_mutation(uint64_t index, const wire::ApplyM
     if (seen == SlotCheck::repeat) return stored;
     if (seen == SlotCheck::superseded) return reply_error(Errc::superseded);
 
-    OpContext ctx{*db_, *tables_, index, tables_->state.now_ns, session,
-                  mutation.caller ? *mutation.caller : kNobody, &command};
+    OpContext ctx{*db_,
+                  *tables_,
+                  index,
+                  tables_->state.now_ns,
+                  session,
+                  mutation.caller ? *mutation.caller : kNobody,
+                  &command};
     ctx.changes_at_start = db_->changes();
     Reply reply = dispatch(ctx, mutation.op);
     check_promises(ctx, reply);
     if (!leaves_no_trace(reply) && !planted_bug("ns.slot_not_stored")) {
-        tables_->sessions.save_slot(session, mutation.slot, mutation.sequence,
-                                    wire::encode<wire::MetaReply>(reply));
+        tables_->sessions.save_slot(
+            session, mutation.slot, mutation.sequence, wire::encode<wire::MetaReply>(reply));
     }
     return reply;
 }
 
-SlotCheck StateMachine::check_slot(SessionId session, uint32_t slot, uint64_t sequence,
+SlotCheck StateMachine::check_slot(SessionId session,
+                                   uint32_t slot,
+                                   uint64_t sequence,
                                    wire::MetaReplyT* stored) {
     const std::optional<SlotRow> row = tables_->sessions.load_slot(session, slot);
     if (!row || sequence > row->sequence) return SlotCheck::fresh;

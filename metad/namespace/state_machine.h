@@ -1,35 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-// The replicated state machine: the namespace, the chunk map, sessions and the node table on SQLite.
+// The replicated state machine: namespace, chunk map, sessions and node table on SQLite.
 //
 // apply() is a pure function of (state, command) (I4): whatever is not deterministic stands in the
 // command. One batch is one transaction, with the applied index inside it. Every command is answered
-// with an encoded wire::MetaReply; bytes that are no Command are answered Errc::corrupt and change
-// nothing. A POSIX error changes nothing but the slot that remembers it. Commands that find that the
-// leader looked at another state than they do (see Errc::recall below) change nothing at all, not
-// even their slot: the leader starts over with the same request.
+// with an encoded wire::MetaReply; bytes that are no Command get Errc::corrupt and change nothing. A
+// POSIX error changes nothing but the slot that remembers it. Errc::recall and Errc::busy mean "the
+// leader looked at another state" and "the marks of a chunk are full, trim them": nothing changed,
+// not even the slot, and the leader starts over with the same request.
 //
-// Replies of the commands (errc, text in all):
-//   ApplyMutation       as its operation says in meta.fbs. no_session / fenced / superseded: no effect,
-//                       not stored. recall: see above. unavailable: the cluster is not bootstrapped.
-//                       conflict carries attr. Errors that are stored carry no attr, but exist does.
-//   ApplyOpenSession    value = session id (the live session of that client id, if there is one);
-//                       cluster_id_*. busy: kMaxSessions are open.
-//   ApplyEndSession     fence_only: value = fence number (the same again if it was fenced already).
-//                       no_session if unknown. Ending a session that was never fenced is allowed: a
-//                       clean close, all that it wrote was answered.
-//   ApplyFreeOrphans    value = how many were freed (others were no orphans any more, or open names)
-//   ApplyCleanup        value = 1 if there is more to do
-//   ApplyNode           value = incarnation, nodes_version. conflict: the id belongs to another uuid.
-//                       Empty strings, role 0, state 0 and uuid 0 leave what the row has.
-//   ApplyConfigChanges  grants = the new configuration of each change applied, in order; those not
-//                       applied (another epoch, unknown chunk, no member, a new member that was
-//                       neither member nor joiner) are missing. value = number applied.
-//   ApplyGarbageDone    value = copies taken off the list
-//   ApplyBootstrap      exist: another cluster id. The same id again: takes the settings over.
-//   ApplyTrimMarks      value = chunks changed
+// Replies of the commands (errc in all):
+//   ApplyMutation: as its operation says in meta.fbs. no_session, fenced, superseded: no effect, not
+//     stored. unavailable: not bootstrapped. conflict and exist carry attr.
+//   ApplyOpenSession: value = session id (of that client id's live session if there is one);
+//     cluster_id_*. busy: kMaxSessions are open.
+//   ApplyEndSession: fence_only: value = fence number (the same again if fenced already).
+//     no_session if unknown. A session may be ended without a fence (clean close).
+//   ApplyFreeOrphans: value = how many were freed (others were no orphans, or are for next time).
+//   ApplyCleanup: value = 1 if there is more that it can do.
+//   ApplyNode: value = incarnation; nodes_version. conflict: the id belongs to another uuid. Empty
+//     strings, role 0, state 0 and uuid 0 leave what the row has.
+//   ApplyConfigChanges: grants = the new configuration of each change applied, in order; those not
+//     applied (another epoch, unknown chunk, no member, a new member that was neither member nor
+//     joiner, no room in this command) are missing. value = number applied.
+//   ApplyGarbageDone: value = copies taken off the list. ApplyTrimMarks: value = chunks changed.
+//   ApplyBootstrap: exist: another cluster id. The same id again takes the settings over.
 //
-// The read half (everything const-like below ReplicatedState) shows committed, applied state. It may
-// be called between two apply() calls only, which on one loop is always.
+// The read half (all below ReplicatedState) shows applied state, between two apply() calls.
 // After a failed apply() or checkpoint() the object answers nothing but that failure: stop.
 // single-thread: the metad loop.
 #pragma once
@@ -59,10 +55,10 @@ struct OpContext;
 struct Tables;
 
 struct StateMachineOptions {
-    std::string path;              // of the database file; "" = in memory (tests)
-    std::string vfs;               // SQLite VFS to use; "" = the system's
-    FileSystem* files = nullptr;   // for install_snapshot (rename, remove, sync); not with path ""
-    bool exclusive = true;         // locking_mode=EXCLUSIVE: no shared memory; nobody else may look
+    std::string path;             // of the database file; "" = in memory (tests)
+    std::string vfs;              // SQLite VFS to use; "" = the system's
+    FileSystem* files = nullptr;  // for install_snapshot (rename, remove, sync); not with path ""
+    bool exclusive = true;        // locking_mode=EXCLUSIVE: no shared memory; nobody else may look
     uint64_t page_cache_bytes = uint64_t{256} << 20;
     // A pinned snapshot is dropped (its reads then answer Errc::stale) rather than let SQLite's WAL
     // grow beyond this.
@@ -83,7 +79,7 @@ inline constexpr uint32_t kMaxGrantsPerReply = 512;
 
 class StateMachine final : public ReplicatedState {
 public:
-    // Opens or makes the database. Errors: corrupt (not ours, damaged, made by a newer program), io.
+    // Opens or makes the database. Errors: corrupt (not ours, damaged, of a newer program), io.
     static Result<std::unique_ptr<StateMachine>> open(const StateMachineOptions& options);
     ~StateMachine() override;
 
@@ -104,26 +100,31 @@ public:
     wire::MetaReplyT query(const wire::QueryT& query);
     // Grants of the existing chunks in [first, first+count), attr, and data if the file is inline:
     // min(size, kInlineMax) bytes, what is beyond them is zeros. `writable`: with write_limit, see
-    // grant_for. Errors in the reply: noent, isdir or inval (no regular file), unavailable (a grower
-    // ended uncleanly and its tail is not cut yet [7]: propose ApplyCleanup, then ask again).
-    wire::MetaReplyT layout(InodeId ino, uint32_t first, uint32_t count, SessionId session,
-                            bool writable);
+    // grant_for. Errors in the reply: noent, isdir or inval (no regular file), unavailable (a
+    // grower ended uncleanly and its tail is not cut yet [7]: propose ApplyCleanup, then ask
+    // again).
+    wire::MetaReplyT layout(
+        InodeId ino, uint32_t first, uint32_t count, SessionId session, bool writable);
     // The grant of one chunk; nothing if there is no row (a hole). write_limit: the whole chunk if
     // `session` is the inode's grower, else up to the committed size; 0 if not writable. So whoever
     // wants to write beyond the committed size asks by Allocate, also where the chunk exists.
-    std::optional<wire::ChunkGrantT> grant_for(InodeId ino, uint32_t index, SessionId session,
+    std::optional<wire::ChunkGrantT> grant_for(InodeId ino,
+                                               uint32_t index,
+                                               SessionId session,
                                                bool writable);
 
     // ---- what the leader must know before it proposes a mutation
     // Where (session, slot, sequence) stands; with `repeat`, *stored is the answer.
-    SlotCheck check_slot(SessionId session, uint32_t slot, uint64_t sequence,
+    SlotCheck check_slot(SessionId session,
+                         uint32_t slot,
+                         uint64_t sequence,
                          wire::MetaReplyT* stored);
     // The inodes whose write lease, if ANOTHER session holds it, must be recalled first.
     std::vector<InodeId> lease_targets(const wire::MutationT& mutation);
-    // The inodes that unlink or rename takes a name from by removing or replacing it (whatever their
-    // nlink). ApplyMutation.recalled must hold lease_targets and victims as the leader saw them, and
-    // ApplyMutation.openers those victims that some session has open. If apply finds another victim
-    // it answers Errc::recall, changes nothing, and the leader starts over [22].
+    // The inodes that unlink or rename takes a name from by removing or replacing it (whatever
+    // their nlink). ApplyMutation.recalled must hold lease_targets and victims as the leader saw
+    // them, and ApplyMutation.openers those victims that some session has open. If apply finds
+    // another victim it answers Errc::recall, changes nothing, and the leader starts over [22].
     std::vector<InodeId> victims(const wire::MutationT& mutation);
     // Indices in [first, first+count) without a chunk: the leader puts placements for them into the
     // ApplyMutation of an Allocate. If apply misses one it answers Errc::recall.
@@ -178,8 +179,8 @@ public:
     // Over all rows of all tables in a defined order: equal on all nodes at the same applied index,
     // and independent of how commands were batched. Reads everything.
     Result<uint64_t> digest();
-    // A running sum over (index, reply) of every command ever applied, kept in the database: O(1) to
-    // ask, and different as soon as two nodes answered one command differently.
+    // A running sum over (index, reply) of every command ever applied, kept in the database: O(1)
+    // to ask, and different as soon as two nodes answered one command differently.
     uint64_t history() const;
     // Everything that must hold between the tables (see invariants.h); one sentence for each break.
     std::vector<std::string> check_invariants();

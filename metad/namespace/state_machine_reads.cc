@@ -32,13 +32,15 @@ wire::MetaReplyT StateMachine::query(const wire::QueryT& query) {
     return reply_error(Errc::corrupt);
 }
 
-wire::MetaReplyT StateMachine::layout(InodeId ino, uint32_t first, uint32_t count,
-                                      SessionId session, bool writable) {
+wire::MetaReplyT StateMachine::layout(
+    InodeId ino, uint32_t first, uint32_t count, SessionId session, bool writable) {
     return get_layout(*tables_, ino, first, count, session, writable);
 }
 
-std::optional<wire::ChunkGrantT> StateMachine::grant_for(InodeId ino, uint32_t index,
-                                                         SessionId session, bool writable) {
+std::optional<wire::ChunkGrantT> StateMachine::grant_for(InodeId ino,
+                                                         uint32_t index,
+                                                         SessionId session,
+                                                         bool writable) {
     wire::MetaReplyT reply = layout(ino, index, 1, session, writable);
     if (reply.errc != 0 || reply.grants.empty()) return std::nullopt;
     return std::move(*reply.grants.front());
@@ -147,7 +149,8 @@ std::vector<ChunkRow> StateMachine::chunks_of_node(NodeId node, ChunkId after, u
 uint64_t StateMachine::chunk_count_of_node(NodeId node) {
     return tables_->chunks.count_of_node(node);
 }
-std::vector<ChunkRow> StateMachine::under_replicated(uint32_t members, ChunkId after,
+std::vector<ChunkRow> StateMachine::under_replicated(uint32_t members,
+                                                     ChunkId after,
                                                      uint32_t limit) {
     return with_lengths(tables_->chunks.page_short(members, after, limit));
 }

@@ -45,14 +45,29 @@ bool StateTable::load(State* state) {
 }
 
 void StateTable::save(const State& state) {
-    replace_.run(state.applied, state.now_ns, state.history, state.inode_counter,
-                 state.chunk_counter, state.session_counter, state.cleanup_counter,
-                 state.incarnation, state.last_fence, state.nodes_version, state.bootstrapped,
-                 state.cluster.cluster_id_high, state.cluster.cluster_id_low,
-                 state.cluster.generation, state.cluster.default_replicas,
-                 state.cluster.min_write_replicas, state.totals.inodes, state.totals.chunks,
-                 state.totals.bytes, state.totals.inline_bytes, state.totals.garbage,
-                 state.totals.under_replicated, state.totals.sessions);
+    replace_.run(state.applied,
+                 state.now_ns,
+                 state.history,
+                 state.inode_counter,
+                 state.chunk_counter,
+                 state.session_counter,
+                 state.cleanup_counter,
+                 state.incarnation,
+                 state.last_fence,
+                 state.nodes_version,
+                 state.bootstrapped,
+                 state.cluster.cluster_id_high,
+                 state.cluster.cluster_id_low,
+                 state.cluster.generation,
+                 state.cluster.default_replicas,
+                 state.cluster.min_write_replicas,
+                 state.totals.inodes,
+                 state.totals.chunks,
+                 state.totals.bytes,
+                 state.totals.inline_bytes,
+                 state.totals.garbage,
+                 state.totals.under_replicated,
+                 state.totals.sessions);
 }
 
 }  // namespace lumeofs::metad

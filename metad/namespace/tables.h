@@ -14,9 +14,18 @@
 namespace lumeofs::metad {
 
 inline constexpr const char* kCreateStatements[] = {
-    StateTable::kCreate,   InodeTable::kCreate,  InlineTable::kCreate,  OrphanTable::kCreate,
-    GrowerTable::kCreate,  DentryTable::kCreate, XattrTable::kCreate,   MapTable::kCreate,
-    ChunkTable::kCreate,   GarbageTable::kCreate, CleanupTable::kCreate, SessionTable::kCreate,
+    StateTable::kCreate,
+    InodeTable::kCreate,
+    InlineTable::kCreate,
+    OrphanTable::kCreate,
+    GrowerTable::kCreate,
+    DentryTable::kCreate,
+    XattrTable::kCreate,
+    MapTable::kCreate,
+    ChunkTable::kCreate,
+    GarbageTable::kCreate,
+    CleanupTable::kCreate,
+    SessionTable::kCreate,
     NodeTable::kCreate,
 };
 
@@ -26,19 +35,39 @@ struct TableOrder {
     const char* order;
 };
 inline constexpr TableOrder kDigestOrder[] = {
-    {"state", "id"},           {"inode", "ino"},         {"inline_data", "ino"},
-    {"orphan", "ino"},         {"grower", "ino"},        {"dentry", "parent, name"},
-    {"xattr", "ino, name"},    {"map", "ino, idx"},      {"chunk", "id"},
-    {"chunk_node", "node, chunk"}, {"garbage", "node, chunk"}, {"cleanup", "number"},
-    {"session", "id"},         {"slot", "session, slot"}, {"fence", "number"},
+    {"state", "id"},
+    {"inode", "ino"},
+    {"inline_data", "ino"},
+    {"orphan", "ino"},
+    {"grower", "ino"},
+    {"dentry", "parent, name"},
+    {"xattr", "ino, name"},
+    {"map", "ino, idx"},
+    {"chunk", "id"},
+    {"chunk_node", "node, chunk"},
+    {"garbage", "node, chunk"},
+    {"cleanup", "number"},
+    {"session", "id"},
+    {"slot", "session, slot"},
+    {"fence", "number"},
     {"node", "id"},
 };
 
 struct Tables {
     explicit Tables(Db& db)
-        : state_row(db), inodes(db), inline_data(db), orphans(db), growers(db), dentries(db),
-          xattrs(db), map(db), chunks(db, state.totals), garbage(db, state.totals), cleanup(db),
-          sessions(db, state.totals), nodes(db) {}
+        : state_row(db),
+          inodes(db),
+          inline_data(db),
+          orphans(db),
+          growers(db),
+          dentries(db),
+          xattrs(db),
+          map(db),
+          chunks(db, state.totals),
+          garbage(db, state.totals),
+          cleanup(db),
+          sessions(db, state.totals),
+          nodes(db) {}
 
     State state;
     StateTable state_row;

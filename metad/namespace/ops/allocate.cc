@@ -16,7 +16,8 @@ bool valid_members(const std::vector<uint64_t>& members) {
     if (members.empty() || members.size() > kMaxReplicas) return false;
     for (size_t i = 0; i < members.size(); ++i) {
         if (members[i] == 0) return false;
-        if (std::find(members.begin(), members.begin() + static_cast<std::ptrdiff_t>(i),
+        if (std::find(members.begin(),
+                      members.begin() + static_cast<std::ptrdiff_t>(i),
                       members[i]) != members.begin() + static_cast<std::ptrdiff_t>(i)) {
             return false;
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Long clean-ups in steps of bounded size [40]: hidden ranges of maps, xattrs of dead inodes, growers
-// of ended sessions; and the freeing of unlinked inodes that nobody has open any more.
+// Long clean-ups in steps of bounded size [40]: hidden ranges of maps, xattrs of dead inodes,
+// growers of ended sessions; and the freeing of unlinked inodes that nobody has open any more.
 #include <algorithm>
 
 #include "metad/namespace/file_data.h"

@@ -18,7 +18,10 @@ Reply bootstrap(OpContext& ctx, const wire::ApplyBootstrapT& op) {
         op.min_write_replicas == 0 || op.min_write_replicas > op.default_replicas) {
         return reply_error(Errc::inval);
     }
-    state.cluster = {op.cluster_id_high, op.cluster_id_low, op.generation, op.default_replicas,
+    state.cluster = {op.cluster_id_high,
+                     op.cluster_id_low,
+                     op.generation,
+                     op.default_replicas,
                      op.min_write_replicas};
     if (!state.bootstrapped) {
         InodeRow root;

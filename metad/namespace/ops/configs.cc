@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Configurations of chunks change, one compare-and-swap each; marks are trimmed; garbage is gone.
 //
-// A node that leaves a configuration keeps its copy and is remembered as absent: it may come back as
-// a joiner, its marks must not be trimmed away before it has [6], and when the chunk is deleted or
-// the copy is written off, the copy goes to the garbage list like any other (I6).
+// A node that leaves a configuration keeps its copy and is remembered as absent: it may come back
+// as a joiner, its marks must not be trimmed away before it has [6], and when the chunk is deleted
+// or the copy is written off, the copy goes to the garbage list like any other (I6).
 #include <algorithm>
 
 #include "metad/namespace/file_data.h"

@@ -10,8 +10,8 @@
 
 namespace lumeofs::metad {
 
-Reply get_layout(Tables& t, InodeId ino, uint32_t first, uint32_t count, SessionId session,
-                 bool writable) {
+Reply get_layout(
+    Tables& t, InodeId ino, uint32_t first, uint32_t count, SessionId session, bool writable) {
     InodeRow row;
     if (Errc e = load_regular(t, ino, &row); e != Errc::ok) return reply_error(e);
     if (tail_uncut(t, ino)) return reply_error(Errc::unavailable);
@@ -26,8 +26,8 @@ Reply get_layout(Tables& t, InodeId ino, uint32_t first, uint32_t count, Session
     if (count == 0) return reply;
     const uint64_t last = std::min<uint64_t>(uint64_t{first} + count - 1, kLastChunkIndex);
     uint32_t next = 0;
-    for (const MapRow& map : live_range(t, row, first, static_cast<uint32_t>(last),
-                                        kMaxGrantsPerReply, &next)) {
+    for (const MapRow& map :
+         live_range(t, row, first, static_cast<uint32_t>(last), kMaxGrantsPerReply, &next)) {
         const std::optional<ChunkRow> chunk = t.chunks.load(map.chunk);
         if (!chunk) return reply_error(Errc::io);
         reply.grants.push_back(std::make_unique<wire::ChunkGrantT>(

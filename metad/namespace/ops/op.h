@@ -65,7 +65,7 @@ Reply list_xattr(Tables& t, const wire::ListXattrT& op);
 Reply stat_fs(Tables& t);
 Reply get_path(Tables& t, const wire::GetPathT& op);
 Reply get_nodes(Tables& t, const wire::GetNodesT& op);
-Reply get_layout(Tables& t, InodeId ino, uint32_t first, uint32_t count, SessionId session,
-                 bool writable);
+Reply get_layout(
+    Tables& t, InodeId ino, uint32_t first, uint32_t count, SessionId session, bool writable);
 
 }  // namespace lumeofs::metad

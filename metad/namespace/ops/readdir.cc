@@ -26,7 +26,8 @@ Reply read_dir(Tables& t, const wire::CallerT& caller, const wire::ReadDirT& op)
     Reply reply;
     reply.value = 1;
     size_t bytes = 0;
-    const std::vector<DentryTable::Entry> page = t.dentries.page(dir.ino, op.cookie, limit, op.plus);
+    const std::vector<DentryTable::Entry> page =
+        t.dentries.page(dir.ino, op.cookie, limit, op.plus);
     if (page.size() == limit) reply.value = 0;
     for (const DentryTable::Entry& found : page) {
         bytes += fixed + found.dentry.name.size();

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // rename(2) with NOREPLACE and EXCHANGE.
 //
-// The name that stays where it was keeps its cookie: a target that is replaced keeps the target's, a
-// rename inside one directory the source's, so that a directory read along the way neither misses an
-// entry that was there all the time nor meets a renamed one for ever.
+// The name that stays where it was keeps its cookie: a target that is replaced keeps the target's,
+// a rename inside one directory the source's, so that a directory read along the way neither misses
+// an entry that was there all the time nor meets a renamed one for ever.
 #include <utility>
 
 #include "metad/namespace/names.h"

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sessions begin, are fenced, and end.
 //
-// The end is two commands: the fence (from then on nothing of the session is accepted; chunkds learn
-// its number), and, when they have, the end itself: what the session may have written beyond
-// committed sizes is cut, then its rows go. Growers that do not fit into one command keep the session
-// in state `ending`, and ApplyCleanup goes on with them.
+// The end is two commands: the fence (from then on nothing of the session is accepted; chunkds
+// learn its number), and, when they have, the end itself: what the session may have written beyond
+// committed sizes is cut, then its rows go. Growers that do not fit into one command keep the
+// session in state `ending`, and ApplyCleanup goes on with them.
 #include "metad/namespace/file_data.h"
 #include "metad/namespace/ops/op.h"
 #include "metad/namespace/replies.h"

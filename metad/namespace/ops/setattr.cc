@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// chmod, chown, truncate, utimensat. One commit sets the size, raises the epoch of the chunk that is
-// cut and appends its mark; whole chunks behind it are gone from the same moment on.
+// chmod, chown, truncate, utimensat. One commit sets the size, raises the epoch of the chunk that
+// is cut and appends its mark; whole chunks behind it are gone from the same moment on.
 #include <sys/stat.h>
 
 #include "metad/namespace/file_data.h"
@@ -19,7 +19,8 @@ bool has(const wire::SetAttrT& op, Bits bit) {
     return (op.valid & static_cast<uint32_t>(bit)) != 0;
 }
 
-Errc check_owner_changes(const wire::CallerT& caller, const wire::SetAttrT& op,
+Errc check_owner_changes(const wire::CallerT& caller,
+                         const wire::SetAttrT& op,
                          const InodeRow& row) {
     const bool privileged = !caller.check || caller.uid == 0;
     if (has(op, Bits::mode) && !owns(caller, row)) return Errc::perm;

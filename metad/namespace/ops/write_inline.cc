@@ -17,7 +17,8 @@ constexpr uint32_t kGrantsInRefusal = 16;
 Bytes merged(Bytes data, const wire::WriteInlineT& op) {
     const size_t end = static_cast<size_t>(op.offset) + op.data.size();
     if (data.size() < end && !op.data.empty()) data.resize(end, 0);
-    std::copy(op.data.begin(), op.data.end(),
+    std::copy(op.data.begin(),
+              op.data.end(),
               data.begin() + static_cast<std::ptrdiff_t>(op.data.empty() ? 0 : op.offset));
     return data;
 }

@@ -20,7 +20,9 @@ bool starts_with(std::string_view name, std::string_view prefix) {
 }
 
 // The name has one of the namespaces that we keep, and the caller may use it on this inode.
-Errc check_access(const wire::CallerT& caller, const InodeRow& row, std::string_view name,
+Errc check_access(const wire::CallerT& caller,
+                  const InodeRow& row,
+                  std::string_view name,
                   uint32_t wanted) {
     if (name.empty() || name.size() > kMaxXattrNameBytes) return Errc::range;
     if (name.find('\0') != std::string_view::npos) return Errc::inval;

@@ -95,8 +95,11 @@ public:
         return command(mutation(std::move(op)));
     }
 
-    wire::MetaReplyT make(uint64_t parent, const std::string& name, uint32_t mode,
-                          const std::string& target = "", bool exclusive = true) {
+    wire::MetaReplyT make(uint64_t parent,
+                          const std::string& name,
+                          uint32_t mode,
+                          const std::string& target = "",
+                          bool exclusive = true) {
         wire::MakeT op;
         op.parent = parent;
         op.name = name;
@@ -128,8 +131,11 @@ public:
     wire::MetaReplyT rmdir(uint64_t parent, const std::string& name) {
         return unlink(parent, name, true);
     }
-    wire::MetaReplyT rename(uint64_t parent, const std::string& name, uint64_t new_parent,
-                            const std::string& new_name, uint32_t flags = 0) {
+    wire::MetaReplyT rename(uint64_t parent,
+                            const std::string& name,
+                            uint64_t new_parent,
+                            const std::string& new_name,
+                            uint32_t flags = 0) {
         wire::RenameT op;
         op.parent = parent;
         op.name = name;
@@ -162,7 +168,9 @@ public:
         op.move_out_version = attr(ino).version;
         return mutate(op);
     }
-    wire::MetaReplyT commit(uint64_t ino, uint64_t size, bool release = false,
+    wire::MetaReplyT commit(uint64_t ino,
+                            uint64_t size,
+                            bool release = false,
                             bool moved_out = false) {
         wire::CommitWriteT op;
         op.ino = ino;
@@ -274,5 +282,6 @@ inline Errc errc(const wire::MetaReplyT& reply) { return static_cast<Errc>(reply
 }  // namespace lumeofs::metad
 
 // Prints the names of error codes that differ.
-#define CHECK_ERRC(reply, expected) \
-    CHECK(lumeofs::errc_name(lumeofs::metad::errc(reply)) == lumeofs::errc_name(lumeofs::Errc::expected))
+#define CHECK_ERRC(reply, expected)                          \
+    CHECK(lumeofs::errc_name(lumeofs::metad::errc(reply)) == \
+          lumeofs::errc_name(lumeofs::Errc::expected))
