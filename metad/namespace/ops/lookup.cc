@@ -21,7 +21,7 @@ Reply lookup(Tables& t, const wire::CallerT& caller, const wire::LookupT& op) {
         ino = dentry->ino;
     }
     const std::optional<InodeRow> row = t.inodes.load(ino);
-    return row ? reply_attr(*row) : reply_error(Errc::io);
+    return row ? reply_attr(*row) : reply_error(Errc::noent);  // ".." of a removed one
 }
 
 Reply get_attr(Tables& t, const wire::GetAttrT& op) {
