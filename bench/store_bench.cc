@@ -115,6 +115,46 @@ double run(Bench& bench, const char* name, const Load& load) {
     return rate;
 }
 
+// Small files: a new chunk and 8 KiB in it, `batch` of them per turn of the loop.
+void small_files(Bench& bench, uint64_t count, uint64_t batch) {
+    uint64_t finished = 0;
+    const Nanos begun = bench.loop.now();
+    for (uint64_t done = 0; done < count; done += batch) {
+        bench.loop.run_and_wait([&] {
+            for (uint64_t i = 0; i < batch; ++i) {
+                store::WriteRecord record;
+                record.chunk = ChunkId{bench.next_chunk++};
+                record.kind = store::RecordKind::create;
+                record.name = {Epoch{1}, Incarnation{1}, 0};
+                ignore(bench.chunks->write(record, {}, {}), "checked by the write");
+                record.kind = store::RecordKind::data;
+                record.name.sequence = 1;
+                record.commit_point = record.name;
+                record.length = 8192;
+                store::Payload payload;
+                payload.data = bench.data.slice(0, 8192);
+                ignore(bench.chunks->write(record, payload, [&](const Status&) { ++finished; }), "counted");
+            }
+        });
+    }
+    while (finished < count) bench.loop.run_and_wait([] {});
+    const double seconds = static_cast<double>(bench.loop.now() - begun) / 1e9;
+    std::printf("%-44s %10.0f /s\n", fmt::format("new chunk with 8 KiB, {} at a time", batch).c_str(),
+                static_cast<double>(count) / seconds);
+}
+
+void reopen(Bench& bench, const store::StoreOptions& options) {
+    bench.loop.run_and_wait([&] {
+        bench.chunks.reset();
+        const Nanos begun = bench.loop.now();
+        auto result = store::ChunkStore::open(bench.fs, bench.loop, options);
+        if (!result.is_ok()) return;
+        bench.chunks = std::move(result).value();
+        std::printf("start with %lu chunks: %.0f ms\n", bench.chunks->chunk_count(),
+                    static_cast<double>(bench.loop.now() - begun) / 1e6);
+    });
+}
+
 void read_back(Bench& bench) {
     const uint64_t bytes = uint64_t{512} << 20;
     uint64_t done = 0;
@@ -170,6 +210,8 @@ int bench_main(const std::string& dir) {
     run(bench, "64 KiB recycled, 1 outstanding", {64 << 10, 4000, 1, true});
     run(bench, "64 KiB recycled, 4 outstanding", {64 << 10, 4000, 4, true});
     read_back(bench);
+    small_files(bench, 4000, 1);
+    small_files(bench, 32'000, 32);
     bench.loop.run_and_wait([&] {
         const store::StoreStats stats = bench.chunks->stats();
         std::printf("log batches %lu, syncs %lu, home syncs %lu, checkpoints %lu, longest slice %.1f ms, "
@@ -177,8 +219,10 @@ int bench_main(const std::string& dir) {
                     stats.log_batches, stats.log_syncs, stats.home_syncs, stats.checkpoints,
                     static_cast<double>(stats.checkpoint_nanos_max) / 1e6,
                     static_cast<double>(stats.sync_nanos_max) / 1e6);
-        bench.chunks.reset();
     });
+    reopen(bench, options);
+    if (!bench.chunks) return 1;
+    bench.loop.run_and_wait([&] { bench.chunks.reset(); });
     bench.loop.stop();
     std::filesystem::remove_all(dir);
     return 0;

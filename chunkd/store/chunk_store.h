@@ -54,6 +54,7 @@ struct StoreOptions {
     uint64_t fill_ahead = uint64_t{64} << 20;
     uint64_t direct_min = 64 * 1024;        // shorter runs of fresh blocks go through the log
     uint64_t cache_bytes = uint64_t{128} << 20;  // clean block tables and log images kept in memory
+    uint64_t read_cache_bytes = uint64_t{64} << 20;  // per disk: blocks carried home lately
     uint32_t quarantine_max = 10'000;       // bad blocks remembered
     // Called from the loop, once per disk, when it is taken out while running.
     std::function<void(uint32_t disk, const Status& why)> on_disk_failed;
@@ -72,7 +73,9 @@ public:
     // A disk whose log or index is damaged does not stop the others: it opens as `damaged`, see
     // disks(); if no disk is usable the first one's error is returned.
     static Result<std::unique_ptr<ChunkStore>> open(FileSystem& fs, Loop& loop, StoreOptions options);
-    ~ChunkStore();  // what was not answered may be lost; call flush() first to stop cleanly
+    // Callbacks that were not run are dropped. To stop cleanly call flush() (or checkpoint_now(): the
+    // next start is then faster) and let the loop run once.
+    ~ChunkStore();
     ChunkStore(const ChunkStore&) = delete;
     ChunkStore& operator=(const ChunkStore&) = delete;
 

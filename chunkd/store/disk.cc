@@ -45,6 +45,7 @@ Disk::Disk(FileSystem& fs, Loop& loop, const StoreOptions& options, uint32_t num
                 return home;
             }()),
       index_(fs, identity_.dir + "/index", identity_.uuid_high, identity_.uuid_low),
+      cache_(options.read_cache_bytes),
       checkpoint_timer_(loop), age_timer_(loop), background_timer_(loop) {}
 
 Disk::~Disk() { *alive_ = false; }

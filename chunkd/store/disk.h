@@ -32,6 +32,7 @@
 #include <utility>
 #include <vector>
 
+#include "chunkd/store/block_cache.h"
 #include "chunkd/store/chunk.h"
 #include "chunkd/store/chunk_store.h"
 #include "chunkd/store/home.h"
@@ -203,6 +204,8 @@ private:
     Status read_blocks(Chunk& chunk, uint32_t first, uint32_t count, ReadView view, MutableView out,
                        std::vector<uint64_t>* plain, std::vector<bool>* hole, std::vector<uint32_t>* bad);
     Status load_image(const Version& version, MutableView out);
+    bool take_cached(const Chunk& chunk, uint32_t block, const Version& version, MutableView out);
+    Status write_home(uint64_t home_block, const Buffer& data);
     Status scrub_chunk(Chunk& chunk, uint32_t max, uint32_t* looked_at, std::vector<BadBlock>& out);
 
     // disk_checkpoint.cc
@@ -250,6 +253,7 @@ private:
     Wal wal_;
     Home home_;
     IndexLog index_;
+    BlockCache cache_;
 
     std::map<ChunkId, Entry> chunks_;
     std::map<uint64_t, TrashItem> trash_;
@@ -280,6 +284,7 @@ private:
     uint64_t quarantine_dropped_ = 0;
     Key scrub_at_{0, ChunkId{0}};
     uint32_t scrub_block_ = 0;
+    bool scrubbing_ = false;  // reads go to the disk itself
 
     mutable StoreStats stats_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

@@ -180,7 +180,8 @@ Status Disk::carry_run(const CarryItem* items, size_t count) {
             note_bad(items[i].chunk, items[i].block);
         }
     }
-    LFS_TRY(home_.write(items[0].home_block, {data.view()}));
+    LFS_TRY(write_home(items[0].home_block, data));
+    cache_.insert(items[0].home_block, data);
     for (size_t i = 0; i < count; ++i) {
         if (!items[i].carried) continue;
         Chunk& chunk = *find_hot({items[i].trash, items[i].chunk});

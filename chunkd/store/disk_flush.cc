@@ -97,7 +97,8 @@ void Disk::answer(std::vector<Done> waiting, const Status& status, bool post) {
         }
         return;
     }
-    loop_.post([waiting = std::move(waiting), status] {
+    loop_.post([alive = alive_, waiting = std::move(waiting), status] {
+        if (!*alive) return;
         for (const Done& done : waiting) {
             if (done) done(status);
         }

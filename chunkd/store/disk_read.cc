@@ -49,6 +49,24 @@ Status Disk::load_image(const Version& version, MutableView out) {
     return ok_status();
 }
 
+// False: not in the cache, or not what was stored (then the disk is asked).
+bool Disk::take_cached(const Chunk& chunk, uint32_t block, const Version& version, MutableView out) {
+    if (scrubbing_) return false;
+    const uint8_t* cached = cache_.find(version.home_block);
+    if (!cached) return false;
+    if (stored_sum(checksum({cached, kBlock}), chunk.meta.chunk, block) != version.sum) {
+        cache_.erase(version.home_block, 1);
+        return false;
+    }
+    std::memcpy(out.data(), cached, kBlock);
+    return true;
+}
+
+Status Disk::write_home(uint64_t home_block, const Buffer& data) {
+    cache_.erase(home_block, data.size() / kBlock);
+    return home_.write(home_block, {data.view()});
+}
+
 // `out` is aligned, count * kBlock bytes. Pages of the range must be loaded. The numbers of blocks
 // that do not verify are added to *bad (may be null); their bytes in `out` are zeroed.
 Status Disk::read_blocks(Chunk& chunk, uint32_t first, uint32_t count, ReadView view, MutableView out,
@@ -67,17 +85,23 @@ Status Disk::read_blocks(Chunk& chunk, uint32_t first, uint32_t count, ReadView 
         const Version& version = versions[i];
         uint32_t end = i + 1;
         Status status;
+        const MutableView here = out.subspan(uint64_t{i} * kBlock, kBlock);
+        if (version.kind == Version::Kind::home && take_cached(chunk, first + i, version, here)) {
+            ++i;
+            continue;
+        }
         if (version.kind == Version::Kind::home) {
             while (end < count && versions[end].kind == Version::Kind::home &&
+                   (scrubbing_ || !cache_.find(versions[end].home_block)) &&
                    versions[end].home_block == version.home_block + (end - i) &&
                    end - i < home_.contiguous(version.home_block)) {
                 ++end;
             }
             status = home_.read(version.home_block, out.subspan(uint64_t{i} * kBlock, uint64_t{end - i} * kBlock));
         } else if (version.kind == Version::Kind::image) {
-            status = load_image(version, out.subspan(uint64_t{i} * kBlock, kBlock));
+            status = load_image(version, here);
         } else {
-            std::memset(out.data() + uint64_t{i} * kBlock, 0, kBlock);
+            std::memset(here.data(), 0, kBlock);
         }
         if (!status.is_ok() && status.code() != Errc::corrupt) return failed(status);
         i = end;
@@ -197,6 +221,7 @@ Status Disk::scrub_chunk(Chunk& chunk, uint32_t max, uint32_t* looked_at, std::v
 std::vector<BadBlock> Disk::scrub(uint32_t max_blocks, uint32_t* looked_at, bool* round_done) {
     std::vector<BadBlock> out;
     *round_done = false;
+    scrubbing_ = true;
     while (*looked_at < max_blocks && state_ == DiskState::ok) {
         auto it = scrub_block_ > 0 ? chunks_.lower_bound(scrub_at_.second)
                                    : chunks_.upper_bound(scrub_at_.second);
@@ -218,6 +243,7 @@ std::vector<BadBlock> Disk::scrub(uint32_t max_blocks, uint32_t* looked_at, bool
         if (!scrub_chunk(**chunk, max_blocks, looked_at, out).is_ok()) break;
         ++*looked_at;  // an empty chunk counts too, or the call might look at all of them
     }
+    scrubbing_ = false;
     return out;
 }
 

@@ -335,7 +335,7 @@ void Disk::drop_plan(Plan& plan) {
 
 Status Disk::execute(Plan& plan, Done done) {
     for (const DirectWrite& direct : plan.direct) {
-        LFS_TRY(failed(home_.write(direct.home_block, {direct.data.view()})));
+        LFS_TRY(failed(write_home(direct.home_block, direct.data)));
         stats_.direct_bytes += direct.data.size();
     }
     append_record(plan.record, plan.images, plan.chunk);

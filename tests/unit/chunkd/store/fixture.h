@@ -91,6 +91,7 @@ inline StoreOptions small_options() {
     options.home_step = uint64_t{2} << 20;
     options.fill_ahead = 0;
     options.checkpoint_age = 0;
+    options.read_cache_bytes = 0;  // so that what is on the disk is what is tested
     return options;
 }
 

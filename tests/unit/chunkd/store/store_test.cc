@@ -228,6 +228,22 @@ TEST_CASE_FIXTURE(Opened, "the log is recycled under load and everything is stil
     CHECK(*get(kA, 0, model.size()) == model);
 }
 
+TEST_CASE("what was carried home lately is read without the disk") {
+    StoreOptions options = small_options();
+    options.read_cache_bytes = 1 << 20;
+    StoreFixture f(options);
+    REQUIRE(f.open().is_ok());
+    REQUIRE(f.create(kA).is_ok());
+    REQUIRE(f.put(kA, 0, pattern(20'000, 1)).is_ok());
+    REQUIRE(f.store->checkpoint_now().is_ok());
+    f.disk.inject({sim::DiskOp::read, "/home/", Errc::io, 0, 1});
+    CHECK(*f.get(kA, 0, 20'000) == pattern(20'000, 1));
+    REQUIRE(f.put(kA, 100, pattern(10, 2)).is_ok());  // merged from memory too
+    CHECK(f.store->usable());
+    f.store->scrub(1000);  // looks at the disk itself
+    CHECK(!f.store->usable());
+}
+
 TEST_CASE("idle time fills home space ahead") {
     StoreOptions options = small_options();
     options.fill_ahead = 4 << 20;
