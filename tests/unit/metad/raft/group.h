@@ -188,6 +188,7 @@ public:
     bool persist_one(NodeId id) {
         TestNode& node = nodes.at(id);
         if (!node.raft || node.disk.writes.empty()) return false;
+        check_install(node.disk);
         const Write write = node.disk.complete_one();
         ++node.writes_done;
         std::vector<Message> free;
@@ -367,6 +368,18 @@ private:
         }
         if (have < majority(voters.size())) {
             violations.push_back("committed but not durable on a quorum: " + index.to_string());
+        }
+    }
+
+    // A snapshot replaces the log: nothing committed may stand behind it there, since this node may
+    // have acknowledged it.
+    void check_install(const TestDisk& disk) {
+        if (!disk.writes.front().install) return;
+        const LogIndex end = std::min(disk.last(), invariants.committed());
+        for (LogIndex at = disk.writes.front().install->index + 1; at <= end; at = at + 1) {
+            if (disk.term_at(at) == invariants.committed_term(at)) {
+                violations.push_back("a snapshot throws away committed entry " + at.to_string());
+            }
         }
     }
 

@@ -30,11 +30,10 @@ public:
         group_.options.start_pause_ticks = kElectionTicks;
         group_.options.append_entries_max = static_cast<uint32_t>(prng_.between(1, 6));
         group_.options.in_flight_messages_max = static_cast<uint32_t>(prng_.between(1, 5));
-        group_.options.tail_bytes_max = prng_.below(400);
         group_.options.unapplied_bytes_max = prng_.between(1, 500);
+        group_.options.tail_bytes_max = prng_.chance(1, 2) ? 100'000 : prng_.below(400);
         group_.options.read_rounds_max = static_cast<uint32_t>(prng_.between(1, 3));
-        loss_ = network_.below(15);
-        fault_rate_ = faults_.between(3, 30);
+        choose_shape();
         group_.on_update = [this](TestNode& node, const Update& update) { watch(node, update); };
         Membership initial;
         for (uint64_t id = 1; id <= size_; ++id) {
@@ -62,29 +61,35 @@ private:
         return at->first;
     }
 
+    // The mix differs from seed to seed, so that rare orders of events are common in some of them.
+    void choose_shape() {
+        Prng shape = Prng(seed_).fork("shape");
+        weights_ = {{&Simulation::deliver_one, shape.between(200, 700)},
+                    {&Simulation::persist_any, shape.between(60, 300)},
+                    {&Simulation::tick, shape.between(20, 120)},
+                    {&Simulation::propose, shape.between(10, 80)},
+                    {&Simulation::read, shape.between(10, 50)},
+                    {&Simulation::fault, shape.between(2, 40)},
+                    {&Simulation::administer, shape.between(1, 20)}};
+        for (const auto& [action, weight] : weights_) weight_sum_ += weight;
+        loss_ = shape.chance(1, 3) ? 0 : shape.below(20);
+        reorder_ = shape.chance(1, 3) ? 0 : shape.below(50);
+    }
+
     void random_action() {
-        const uint64_t die = prng_.below(1000);
-        if (die < 560) {
-            deliver_one();
-        } else if (die < 780) {
-            group_.persist_one(any_node());
-        } else if (die < 850) {
-            tick();
-        } else if (die < 910) {
-            propose();
-        } else if (die < 950) {
-            read();
-        } else if (die < 950 + fault_rate_) {
-            fault();
-        } else if (die > 985) {
-            administer();
+        uint64_t die = prng_.below(weight_sum_);
+        for (const auto& [action, weight] : weights_) {
+            if (die < weight) return (this->*action)();
+            die -= weight;
         }
     }
 
+    void persist_any() { group_.persist_one(any_node()); }
+
     void deliver_one() {
         if (group_.wire.empty()) return;
-        // Mostly the oldest, sometimes any: late and reordered.
-        const size_t at = network_.chance(3, 4) ? 0 : network_.below(group_.wire.size());
+        // Mostly the oldest, in some seeds any: late and reordered.
+        const size_t at = network_.below(100) < reorder_ ? network_.below(group_.wire.size()) : 0;
         Envelope envelope = group_.wire[at];
         const bool again = envelope.message && network_.chance(1, 30);
         if (!again) group_.wire.erase(group_.wire.begin() + static_cast<ptrdiff_t>(at));
@@ -149,38 +154,52 @@ private:
     }
 
     void fault() {
-        const NodeId id = any_node();
+        const NodeId leader = group_.leader();
+        const NodeId id = leader && faults_.chance(1, 3) ? leader : any_node();
         TestNode& node = group_.nodes.at(id);
-        switch (faults_.below(8)) {
+        switch (faults_.below(10)) {
             case 0:
-                if (node.raft) {
-                    group_.crash(id, faults_.below(node.disk.writes.size() + 1));
-                    ++group_.counts["crash"];
-                }
+                crash(node);
                 return;
-            case 1:
+            case 1:  // and back at once: it has forgotten whom it heard
+                if (!node.raft) return;
+                crash(node);
+                group_.start(id);
+                return;
             case 2:
             case 3:
-                if (!node.raft) group_.start(id);
+                for (auto& [other, down] : group_.nodes) {
+                    if (!down.raft) group_.start(other);
+                }
                 return;
             case 4:
                 group_.blocked.insert({id, any_node()});
                 return;
-            case 5: {  // cut one off, both ways
-                if (faults_.chance(1, 2)) return;
-                for (const auto& [other, unused] : group_.nodes) {
-                    group_.blocked.insert({id, other});
-                    group_.blocked.insert({other, id});
-                }
+            case 5:
+                cut_pair(id, any_node());
                 return;
-            }
             case 6:
-                group_.blocked.clear();
+                for (const auto& [other, unused] : group_.nodes) cut_pair(id, other);
                 return;
             case 7:
+            case 8:
+                group_.blocked.clear();
+                return;
+            case 9:
                 if (node.raft) group_.step(id, PeerUnreachable{any_node()});
                 return;
         }
+    }
+
+    void crash(TestNode& node) {
+        if (!node.raft) return;
+        group_.crash(node.id, faults_.below(node.disk.writes.size() + 1));
+        ++group_.counts["crash"];
+    }
+
+    void cut_pair(NodeId a, NodeId b) {
+        group_.blocked.insert({a, b});
+        group_.blocked.insert({b, a});
     }
 
     void administer() {
@@ -281,7 +300,9 @@ private:
     Group group_;
     uint64_t size_ = 3;
     uint64_t loss_ = 0;
-    uint64_t fault_rate_ = 0;
+    uint64_t reorder_ = 0;
+    std::vector<std::pair<void (Simulation::*)(), uint64_t>> weights_;
+    uint64_t weight_sum_ = 0;
     uint64_t writes_ = 0;
     uint64_t contexts_ = 0;
     std::map<uint64_t, LogIndex> reads_;  // context -> what was known before it began
