@@ -174,6 +174,28 @@ TEST_CASE("truncate: a 100 TB sparse file, up, down and gone, is one row each ti
     CHECK(fs.sm->totals().bytes == 0);
 }
 
+TEST_CASE("truncate: with eight copies of everything no command grows too big [40]") {
+    // The bound itself is asserted for every command that is applied.
+    Machine fs;
+    fs.boot(8);
+    fs.as = fs.session();
+    fs.nodes = {11, 12, 13, 14, 15, 16, 17, 18};
+    const uint64_t f = fs.big_file(kRoot, "f", 64 * kChunkSize);
+    CHECK(fs.truncate(f, 1).errc == 0);
+    fs.nodes = {21, 22, 23, 24, 25, 26, 27, 28};
+    CHECK(fs.allocate(f, 10, 16).errc == 0);  // each takes the place of a hidden row
+    fs.as = fs.session(2);
+    fs.slot = 1;
+    CHECK(fs.allocate(f, 0, 16).errc == 0);  // cuts the tail of the first session on the way
+    CHECK(fs.unlink(kRoot, "f").errc == 0);
+    fs.check();
+    while (fs.cleanup().value == 1) {
+    }
+    CHECK(fs.sm->totals().chunks == 0);
+    CHECK(fs.sm->totals().garbage == 8 * (64 + 16 + 15));
+    fs.check();
+}
+
 TEST_CASE("setattr: mode, owner, times; set-id bits go where they must") {
     Cluster fs;
     const uint64_t f = Machine::made(fs.make(kRoot, "f", S_IFREG | 06755));
