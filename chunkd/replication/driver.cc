@@ -1,0 +1,597 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "chunkd/replication/driver.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/base/log.h"
+#include "common/base/planted_bug.h"
+#include "common/wire/codec.h"
+
+namespace lumeofs::replication {
+
+namespace {
+
+constexpr Nanos kTick = kCommitPointDelay / 2;
+constexpr size_t kGathersPerMessage = 256;
+constexpr size_t kBackgroundPerTick = 64;
+constexpr size_t kListedInDoubt = 16 * 1024;
+constexpr uint64_t kGatherReplyBytes = 1u << 20;
+constexpr Nanos kReportTimeout = 8 * kSecond;  // metad answers when a node lease is over
+
+void refuse(const ChunkAnswer& answer, Errc errc) {
+    wire::ChunkReplyT reply;
+    reply.errc = static_cast<uint16_t>(errc);
+    answer(std::move(reply), {});
+}
+
+}  // namespace
+
+Driver::Driver(Loop& loop, store::ChunkStore& store, Outside& outside, DriverOptions options)
+    : loop_(loop),
+      store_(store),
+      outside_(outside),
+      options_(options),
+      repair_(*this,
+              [this](ChunkId chunk) -> Result<BlockRepair::Copy> {
+                  auto it = replicas_.find(chunk);
+                  if (it == replicas_.end() || !it->second->has()) return Status(Errc::not_found);
+                  const ChunkReplica& one = *it->second;
+                  return BlockRepair::Copy{
+                      one.members(), one.config(), one.applied(), one.role() == Role::joiner};
+              }),
+      timer_(loop) {}
+
+Driver::~Driver() {
+    alive_.reset();
+    for (auto& [chunk, one] : replicas_) one->drop(Errc::shutting_down);
+}
+
+void Driver::start(Incarnation incarnation) {
+    stop();
+    incarnation_ = incarnation;
+    started_ = true;
+    listed_.clear();
+    for (ChunkId chunk : store_.chunks_in_doubt()) background_.insert(chunk);
+    settle_in_background();
+}
+
+void Driver::stop() {
+    started_ = false;
+    timer_.stop();
+    const auto loaded = std::exchange(loaded_, {});
+    auto replicas = std::exchange(replicas_, {});
+    active_.clear();
+    background_.clear();
+    for (ChunkId chunk : loaded) replicas[chunk]->drop(Errc::shutting_down);
+    gathers_.clear();
+    commit_points_.clear();
+    reports_.clear();
+}
+
+// ---------------------------------------------------------------------------------------- replicas
+
+Result<Driver::ReplicaPtr> Driver::replica(ChunkId chunk) {
+    auto it = replicas_.find(chunk);
+    if (it != replicas_.end()) return it->second;
+    if (!started_) return Status(Errc::unavailable, "this chunkd is not registered yet");
+    if (replicas_.size() >= options_.replicas_max) sweep();
+    auto made = std::make_shared<ChunkReplica>(*this, chunk);
+    // Known before it is loaded: entering its role may already ask others.
+    replicas_.emplace(chunk, made);
+    loaded_.insert(chunk);
+    if (Status status = made->load(); !status.is_ok()) {
+        replicas_.erase(chunk);
+        loaded_.erase(chunk);
+        return status;
+    }
+    return made;
+}
+
+ChunkReplica* Driver::find(ChunkId chunk) {
+    auto it = replicas_.find(chunk);
+    return it == replicas_.end() ? nullptr : it->second.get();
+}
+
+// What is forgotten is in the store; only the settlement of a primary is done again at its next use.
+void Driver::sweep() {
+    const Nanos now = loop_.now();
+    if (now - swept_at_ < kSecond) return;
+    swept_at_ = now;
+    for (auto it = loaded_.begin(); it != loaded_.end();) {
+        auto found = replicas_.find(*it);
+        if (!active_.contains(*it) && found->second->idle()) {
+            replicas_.erase(found);
+            it = loaded_.erase(it);
+        } else {
+            ++it;
+        }
+    }
+}
+
+void Driver::wake(ChunkId chunk) {
+    active_.insert(chunk);
+    if (!timer_.running() && started_) timer_.start(kTick, [this] { tick(); });
+}
+
+void Driver::tick() {
+    settle_in_background();
+    const Nanos now = loop_.now();
+    const std::vector<ChunkId> due(active_.begin(), active_.end());
+    for (ChunkId chunk : due) {
+        auto it = replicas_.find(chunk);
+        if (it == replicas_.end()) {
+            active_.erase(chunk);
+            continue;
+        }
+        const ReplicaPtr one = it->second;
+        if (!one->tick(now)) active_.erase(chunk);
+    }
+    const bool more = !active_.empty() || !background_.empty();
+    if (more && started_ && !timer_.running()) timer_.start(kTick, [this] { tick(); });
+}
+
+void Driver::settle_in_background() {
+    for (size_t i = 0; i < kBackgroundPerTick && !background_.empty(); ++i) {
+        const ChunkId chunk = *background_.begin();
+        background_.erase(background_.begin());
+        ignore(replica(chunk), "its disk was taken out; nothing to settle");
+    }
+    if (!background_.empty() && !timer_.running() && started_) {
+        timer_.start(kTick, [this] { tick(); });
+    }
+}
+
+bool Driver::quiet() const {
+    for (ChunkId chunk : loaded_) {
+        if (!replicas_.at(chunk)->idle()) return false;
+    }
+    return *writes_ == 0;
+}
+
+uint64_t Driver::free_bytes() const { return store_.space().free_bytes; }
+
+// ----------------------------------------------------------------------------------------- clients
+
+void Driver::write(wire::WriteChunkT request,
+                   Buffer payload,
+                   bool forwarded,
+                   Nanos deadline,
+                   ChunkAnswer answer) {
+    if (!request.grant) return refuse(answer, Errc::corrupt);
+    auto grant = from_wire(*request.grant);
+    if (!grant.is_ok()) return refuse(answer, Errc::corrupt);
+    auto found = replica(ChunkId{request.grant->chunk});
+    if (!found.is_ok()) return refuse(answer, found.code());
+    if (*writes_ >= options_.max_concurrent_writes) return refuse(answer, Errc::busy);
+    ++*writes_;
+    auto write = std::make_shared<ClientWrite>();
+    write->request = std::move(request);
+    write->grant = std::move(grant).value();
+    write->payload = std::move(payload);
+    write->forwarded = forwarded;
+    write->deadline = deadline;
+    write->answer = [answer = std::move(answer), count = writes_](wire::ChunkReplyT reply,
+                                                                  Buffer bytes) {
+        --*count;
+        answer(std::move(reply), std::move(bytes));
+    };
+    (*found)->write(std::move(write));
+}
+
+void Driver::read(const wire::ReadChunkT& request, Nanos deadline, ChunkAnswer answer) {
+    if (!request.grant) return refuse(answer, Errc::corrupt);
+    auto grant = from_wire(*request.grant);
+    if (!grant.is_ok()) return refuse(answer, Errc::corrupt);
+    auto found = replica(ChunkId{request.grant->chunk});
+    if (!found.is_ok()) return refuse(answer, found.code());
+    auto read = std::make_shared<ClientRead>();
+    read->grant = std::move(grant).value();
+    read->session = SessionId{request.session};
+    read->offset = request.offset;
+    read->length = request.length;
+    read->deadline = deadline;
+    read->answer = std::move(answer);
+    (*found)->read(std::move(read));
+}
+
+void Driver::extents(const wire::ChunkExtentsT& request, Nanos deadline, ChunkAnswer answer) {
+    if (!request.grant) return refuse(answer, Errc::corrupt);
+    auto grant = from_wire(*request.grant);
+    if (!grant.is_ok()) return refuse(answer, Errc::corrupt);
+    auto found = replica(ChunkId{request.grant->chunk});
+    if (!found.is_ok()) return refuse(answer, found.code());
+    auto read = std::make_shared<ClientRead>();
+    read->grant = std::move(grant).value();
+    read->session = SessionId{request.session};
+    read->offset = request.offset;
+    read->length = request.length;
+    read->extents = true;
+    read->deadline = deadline;
+    read->answer = std::move(answer);
+    (*found)->read(std::move(read));
+}
+
+// ------------------------------------------------------------------------------------- other nodes
+
+// Messages of an earlier start of the same node are late ones.
+bool Driver::sender_is_current(NodeId sender, uint64_t incarnation) {
+    Incarnation& newest = seen_[sender];
+    if (incarnation == 0 || Incarnation{incarnation} < newest) return false;
+    newest = Incarnation{incarnation};
+    return true;
+}
+
+void Driver::on_peer_push(NodeId sender, const RpcPush& push) {
+    if (push.method != static_cast<uint16_t>(Method::commit_point) || !started_) return;
+    auto message = wire::decode<wire::CommitPoints>(push.body);
+    if (!message.is_ok() || !sender_is_current(sender, message->incarnation)) return;
+    for (const wire::CommitPoint& point : message->points) {
+        // A chunk that is not loaded has nothing in memory that the point could resolve; if it is in
+        // doubt it is loaded by the start's background pass.
+        if (ChunkReplica* one = find(ChunkId{point.chunk()})) {
+            one->on_commit_point(sender, from_wire(&point.name()));
+        } else if (store_.has(ChunkId{point.chunk()})) {
+            auto loaded = replica(ChunkId{point.chunk()});
+            if (loaded.is_ok()) (*loaded)->on_commit_point(sender, from_wire(&point.name()));
+        }
+    }
+}
+
+void Driver::peer_up(NodeId node) {
+    if (!started_) return;
+    for (ChunkId chunk : std::vector<ChunkId>(loaded_.begin(), loaded_.end())) {
+        if (auto it = replicas_.find(chunk); it != replicas_.end()) {
+            const ReplicaPtr one = it->second;
+            one->peer_up(node);
+        }
+    }
+    if (!listed_.contains(node)) list_in_doubt(node);
+}
+
+void Driver::peer_down(NodeId node) {
+    for (ChunkId chunk : loaded_) replicas_.at(chunk)->peer_down(node);
+}
+
+// Which of the chunks that are ours to settle does this node have doubts about?
+void Driver::list_in_doubt(NodeId node) {
+    wire::GatherT message;
+    message.incarnation = incarnation_.value;
+    message.list_in_doubt = true;
+    outside_.call_node(
+        node,
+        Method::gather,
+        wire::encode<wire::Gather>(message),
+        {},
+        kRpcTimeout,
+        [this, node, alive = std::weak_ptr<char>(alive_), at = incarnation_](RpcReply rpc) {
+            if (alive.expired() || !started_ || at != incarnation_) return;
+            if (!rpc.status.is_ok()) return;  // asked again when the link is back
+            auto reply = wire::decode<wire::GatherReply>(rpc.body);
+            if (!reply.is_ok() || reply->errc != 0) return;
+            listed_.insert(node);
+            for (uint64_t chunk : reply->in_doubt) background_.insert(ChunkId{chunk});
+            settle_in_background();
+        });
+}
+
+std::vector<uint64_t> Driver::in_doubt_of(NodeId primary) {
+    std::vector<uint64_t> found;
+    for (ChunkId chunk : store_.chunks_in_doubt()) {
+        if (found.size() >= kListedInDoubt) break;
+        auto one = replica(chunk);
+        if (one.is_ok() && (*one)->config().primary() == primary) found.push_back(chunk.value);
+    }
+    return found;
+}
+
+void Driver::answer_gather(NodeId sender, const wire::GatherT& message, Responder to) {
+    // Answers come as the disk makes them durable; the last one sends the reply.
+    struct Open {
+        wire::GatherReplyT reply;
+        size_t missing = 0;
+        uint64_t bytes = 0;
+        Responder to;
+    };
+    auto open = std::make_shared<Open>();
+    open->to = std::move(to);
+    open->missing = message.configs.size() + 1;
+    open->reply.free_bytes = free_bytes();
+    open->reply.chunks.resize(message.configs.size());
+    if (message.list_in_doubt) open->reply.in_doubt = in_doubt_of(sender);
+    auto finish_one = [open] {
+        if (--open->missing == 0) open->to.reply_ok(wire::encode<wire::GatherReply>(open->reply));
+    };
+    for (size_t i = 0; i < message.configs.size(); ++i) {
+        open->reply.chunks[i] = std::make_unique<wire::GatheredChunkT>();
+        wire::GatheredChunkT& slot = *open->reply.chunks[i];
+        slot.errc = static_cast<uint16_t>(Errc::corrupt);
+        auto config = message.configs[i] ? from_wire(*message.configs[i])
+                                         : Result<Configuration>(Errc::corrupt);
+        auto one = config.is_ok() ? replica(ChunkId{message.configs[i]->chunk})
+                                  : Result<ReplicaPtr>(config.status());
+        if (!one.is_ok()) {
+            slot.errc = static_cast<uint16_t>(one.code());
+            finish_one();
+            continue;
+        }
+        (*one)->on_gather(sender,
+                          Incarnation{message.incarnation},
+                          *config,
+                          [open, i, finish_one](wire::GatheredChunkT chunk) {
+                              open->bytes += 100 + 64 * chunk.in_doubt.size();
+                              if (open->bytes > kGatherReplyBytes && open->bytes > 300'000 && i > 0) {
+                                  // Too much for one message: asked again on its own.
+                                  chunk.in_doubt.clear();
+                                  chunk.errc = static_cast<uint16_t>(Errc::busy);
+                              }
+                              *open->reply.chunks[i] = std::move(chunk);
+                              finish_one();
+                          });
+    }
+    finish_one();
+}
+
+void Driver::on_peer_request(NodeId sender, RpcRequest request) {
+    const Responder to = request.responder;
+    if (!started_) return to.reply(Status(Errc::unavailable, "this chunkd is not registered yet"));
+    // `Table` is the request, its config names the chunk; `act` gets both.
+    auto with_chunk = [&](auto message, auto&& act) {
+        if (!message.is_ok()) return to.reply(message.status());
+        if (!message->config) return to.reply(Status(Errc::corrupt, "no configuration"));
+        if (!sender_is_current(sender, message->incarnation)) {
+            return to.reply(Status(Errc::fenced, "a later start of your node is known here"));
+        }
+        auto config = from_wire(*message->config);
+        if (!config.is_ok()) return to.reply(config.status());
+        auto one = replica(ChunkId{message->config->chunk});
+        if (!one.is_ok()) return to.reply(one.status());
+        act(**one, std::move(config).value(), std::move(message).value());
+    };
+    auto replica_answer = [to](const wire::ReplicaReplyT& reply, const Buffer&) {
+        to.reply_ok(wire::encode<wire::ReplicaReply>(reply));
+    };
+    switch (static_cast<Method>(request.method)) {
+        case Method::replicate:
+            return with_chunk(wire::decode<wire::Replicate>(request.body),
+                              [&](ChunkReplica& one, Configuration config, wire::ReplicateT message) {
+                                  one.on_replicate(
+                                      sender,
+                                      config,
+                                      std::make_shared<wire::ReplicateT>(std::move(message)),
+                                      std::move(request.payload),
+                                      replica_answer);
+                              });
+        case Method::copy_blocks:
+            return with_chunk(wire::decode<wire::CopyBlocks>(request.body),
+                              [&](ChunkReplica& one, Configuration config, wire::CopyBlocksT message) {
+                                  one.on_copy(sender,
+                                              config,
+                                              message,
+                                              std::move(request.payload),
+                                              replica_answer);
+                              });
+        case Method::compare_blocks:
+            return with_chunk(
+                wire::decode<wire::CompareBlocks>(request.body),
+                [&](ChunkReplica& one, Configuration config, wire::CompareBlocksT message) {
+                    one.on_compare(sender,
+                                   config,
+                                   message,
+                                   [to](const wire::CompareReplyT& reply, Buffer payload) {
+                                       to.reply_ok(wire::encode<wire::CompareReply>(reply),
+                                                   std::move(payload));
+                                   });
+                });
+        case Method::gather: {
+            auto message = wire::decode<wire::Gather>(request.body);
+            if (!message.is_ok()) return to.reply(message.status());
+            if (!sender_is_current(sender, message->incarnation)) {
+                return to.reply(Status(Errc::fenced, "a later start of your node is known here"));
+            }
+            if (message->configs.size() > kGathersPerMessage) {
+                return to.reply(Status(Errc::toobig, "too many chunks in one gather"));
+            }
+            return answer_gather(sender, *message, to);
+        }
+        case Method::mutation:
+        case Method::query:
+        case Method::session:
+        case Method::recall:
+        case Method::leader_hello:
+        case Method::node:
+        case Method::admin:
+        case Method::write_chunk:
+        case Method::read_chunk:
+        case Method::chunk_extents:
+        case Method::commit_point:
+        case Method::adopt_config:
+        case Method::raft:
+        case Method::snapshot_piece: break;
+    }
+    to.reply(Status(Errc::nosys, "not a request between chunkds"));
+}
+
+// ----------------------------------------------------------------------------------------- batches
+
+void Driver::at_end(bool* asked, void (Driver::*run)()) {
+    if (std::exchange(*asked, true)) return;
+    loop_.at_end_of_batch([this, asked, run, alive = std::weak_ptr<char>(alive_)] {
+        if (alive.expired()) return;
+        *asked = false;
+        (this->*run)();
+    });
+}
+
+void Driver::gather(NodeId node, ChunkId chunk, const Configuration& config, GatherDone done) {
+    gathers_[node].push_back({chunk, config, std::move(done)});
+    at_end(&gathers_asked_, &Driver::send_gathers);
+}
+
+void Driver::send_gathers() {
+    for (auto& [node, all] : std::exchange(gathers_, {})) {
+        for (size_t from = 0; from < all.size(); from += kGathersPerMessage) {
+            const size_t to = std::min(all.size(), from + kGathersPerMessage);
+            std::vector<AskedGather> part(
+                std::make_move_iterator(all.begin() + static_cast<std::ptrdiff_t>(from)),
+                std::make_move_iterator(all.begin() + static_cast<std::ptrdiff_t>(to)));
+            send_gather(node, std::move(part));
+        }
+    }
+}
+
+void Driver::send_gather(NodeId node, std::vector<AskedGather> asked) {
+    wire::GatherT message;
+    message.incarnation = incarnation_.value;
+    for (const AskedGather& one : asked) {
+        message.configs.push_back(
+            std::make_unique<wire::ChunkGrantT>(to_wire(one.chunk, one.config)));
+    }
+    auto waiting = std::make_shared<std::vector<AskedGather>>(std::move(asked));
+    outside_.call_node(node,
+                       Method::gather,
+                       wire::encode<wire::Gather>(message),
+                       {},
+                       kRpcTimeout,
+                       [waiting](RpcReply rpc) {
+                           auto reply = rpc.status.is_ok()
+                                            ? wire::decode<wire::GatherReply>(rpc.body)
+                                            : Result<wire::GatherReplyT>(rpc.status);
+                           Status status = reply.status();
+                           if (status.is_ok() && reply->chunks.size() != waiting->size()) {
+                               status = Status(Errc::protocol, "a gather was answered in part");
+                           }
+                           for (size_t i = 0; i < waiting->size(); ++i) {
+                               AskedGather& one = (*waiting)[i];
+                               if (!status.is_ok() || !reply->chunks[i]) {
+                                   one.done(status.is_ok() ? Status(Errc::protocol) : status);
+                               } else {
+                                   one.done(std::move(*reply->chunks[i]));
+                               }
+                           }
+                       });
+}
+
+void Driver::send_commit_point(NodeId node, ChunkId chunk, const WriteName& name) {
+    commit_points_[node].emplace_back(chunk.value, to_wire(name));
+    at_end(&points_asked_, &Driver::send_commit_points);
+}
+
+void Driver::send_commit_points() {
+    for (auto& [node, points] : std::exchange(commit_points_, {})) {
+        wire::CommitPointsT message;
+        message.incarnation = incarnation_.value;
+        message.points = std::move(points);
+        if (!outside_.push_node(node, Method::commit_point, wire::encode<wire::CommitPoints>(message))) {
+            peer_down(node);  // not told: told again later
+        }
+    }
+}
+
+void Driver::report(ChunkId chunk, Epoch epoch, std::vector<NodeId> failed, Errc why) {
+    ++stats_.reports;
+    wire::MemberFailureT failure;
+    failure.chunk = chunk.value;
+    failure.epoch = epoch.value;
+    for (NodeId node : failed) {
+        LFS_LOG(warn,
+                "chunk {} epoch {}: node {} fails us ({}); telling metad",
+                chunk.value,
+                epoch.value,
+                node.value,
+                errc_name(why));
+        failure.failed.push_back(node.value);
+    }
+    failure.errc = static_cast<uint16_t>(why);
+    reports_.push_back(std::move(failure));
+    at_end(&reports_asked_, &Driver::send_reports);
+}
+
+void Driver::send_reports() {
+    auto reports = std::exchange(reports_, {});
+    constexpr size_t kPerMessage = 1000;
+    for (size_t from = 0; from < reports.size(); from += kPerMessage) {
+        wire::ReportMembersT message;
+        message.node = options_.self.value;
+        message.incarnation = incarnation_.value;
+        for (size_t i = from; i < std::min(reports.size(), from + kPerMessage); ++i) {
+            message.failures.push_back(
+                std::make_unique<wire::MemberFailureT>(std::move(reports[i])));
+        }
+        wire::NodeOpUnion op;
+        op.Set(std::move(message));
+        outside_.call_metad(
+            std::move(op),
+            kReportTimeout,
+            [this, alive = std::weak_ptr<char>(alive_)](Result<wire::ConfigReplyT> reply) {
+                if (alive.expired() || !started_ || !reply.is_ok()) return;
+                adopt_all(*reply);
+            });
+    }
+}
+
+void Driver::repair(ChunkId chunk, const std::vector<uint32_t>& blocks, StatusDone done) {
+    repair_.repair(chunk, blocks, std::move(done));
+}
+
+// ------------------------------------------------------------------------------------------- metad
+
+void Driver::fence(const std::vector<uint64_t>& sessions) {
+    for (uint64_t session : sessions) fenced_.insert(SessionId{session});
+}
+
+bool Driver::pending_fenced() const {
+    if (planted_bug("chunkd.ignore_fence")) return false;
+    auto fenced = [this](SessionId session) { return fenced_.contains(session); };
+    for (ChunkId chunk : active_) {
+        auto it = replicas_.find(chunk);
+        if (it != replicas_.end() && it->second->has_pending_of(fenced)) return true;
+    }
+    return false;
+}
+
+void Driver::write_decided() {
+    if (write_decided_) write_decided_();
+}
+
+void Driver::adopt_all(const wire::ConfigReplyT& reply) {
+    for (const auto& grant : reply.grants) {
+        if (grant) adopt(*grant, {});
+    }
+}
+
+void Driver::adopt(const wire::ChunkGrantT& grant, StatusDone done) {
+    auto config = from_wire(grant);
+    auto one = config.is_ok() ? replica(ChunkId{grant.chunk}) : Result<ReplicaPtr>(config.status());
+    if (!one.is_ok()) {
+        if (done) done(one.status());
+        return;
+    }
+    (*one)->adopt(*config, true, std::move(done));
+}
+
+void Driver::fill_joiner(const wire::ChunkGrantT& grant, NodeId joiner, StatusDone done) {
+    adopt(grant, [this, chunk = ChunkId{grant.chunk}, joiner, done = std::move(done)](
+                     const Status& status) {
+        ChunkReplica* one = find(chunk);
+        if (status.is_ok() && one != nullptr) one->fill_joiner(joiner);
+        if (done) done(status);
+    });
+}
+
+void Driver::remove_chunk(ChunkId chunk, Epoch epoch, StatusDone done) {
+    if (!store_.has(chunk)) return done(Status());
+    auto one = replica(chunk);
+    if (!one.is_ok()) return done(one.status());
+    if ((*one)->config().epoch > epoch) {
+        return done(Status(Errc::conflict, "our copy is newer than the order"));
+    }
+    (*one)->drop(Errc::not_found);
+    replicas_.erase(chunk);
+    loaded_.erase(chunk);
+    active_.erase(chunk);
+    const Status status = store_.remove(chunk, done);
+    if (!status.is_ok()) done(status);
+}
+
+}  // namespace lumeofs::replication
