@@ -14,6 +14,37 @@ constexpr Nanos kTick = 500 * kMillisecond;
 constexpr Nanos kStopPoll = 5 * kMillisecond;
 constexpr Nanos kFlushMargin = 1 * kSecond;  // a flush takes time: begin before kDirtyAgeMax
 
+// "inode 7: write lease, winding, 3 jobs …" for people.
+std::string describe(const Inode& inode) {
+    std::string text = "inode " + inode.ino.to_string() + ": lease " +
+                       std::to_string(static_cast<int>(inode.lease));
+    auto flag = [&text](bool on, const char* name) {
+        if (on) text += std::string(", ") + name;
+    };
+    auto count = [&text](size_t number, const char* name) {
+        if (number != 0) text += ", " + std::to_string(number) + " " + name;
+    };
+    flag(inode.transient, "transient");
+    flag(inode.acquiring, "acquiring");
+    flag(inode.reacquire, "reacquiring");
+    flag(inode.winding, "winding");
+    flag(inode.releasing, "releasing");
+    flag(inode.exclusive, "exclusive");
+    flag(inode.commit_running, "committing");
+    flag(inode.allocating, "allocating");
+    flag(inode.moving_out, "moving out");
+    flag(inode.dirty(), "dirty");
+    count(inode.handles, "handles");
+    count(inode.pending, "pending");
+    count(inode.waiters.size(), "waiters");
+    count(inode.jobs.size(), "jobs");
+    count(inode.parked.size(), "parked pieces");
+    count(inode.buffer.pieces_in_flight(), "pieces in flight");
+    count(static_cast<size_t>(inode.give_backs), "give-backs");
+    count(inode.session_ops.size() + (inode.session_op ? 1 : 0), "session requests");
+    return text;
+}
+
 }  // namespace
 
 Core::Core(Loop& loop, Transport& transport, Prng prng, ClientOptions options)
@@ -248,6 +279,7 @@ ClientStatus Core::status() const {
     status.dirty_bytes = dirty_bytes_;
     for (const auto& [ino, inode] : inodes_) {
         if (inode->has_lease()) ++status.leases;
+        if (!inode->idle()) status.inodes.push_back(describe(*inode));
         status.cached_bytes += inode->cache.bytes();
     }
     status.meta_requests = meta_.requests_sent();

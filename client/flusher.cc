@@ -29,6 +29,8 @@ void Core::flush_to(const InodePtr& inode, uint64_t target, bool data_only, Stat
 void Core::pump(const InodePtr& at) {
     const InodePtr inode = at;
     if (inode->lost || inode->releasing) return;
+    if (!inode->dirty() && !inode->jobs.empty()) finish_jobs(inode);
+    if (inode->releasing) return;  // a callback may have gone on
     if (!meta_.lease_valid()) {
         stalled_ = true;
         return;
@@ -107,6 +109,7 @@ void Core::allocate(const InodePtr& inode) {
     op.first = first;
     op.count = count;
     op.truncate_generation = inode->truncate_generation;
+    op.move_out_version = inode->is_inline ? inode->attr.version : 0;
     wire::MutationOpUnion request;
     request.Set(std::move(op));
     meta_.mutate(Urgency::flush, Binding::session, kNobody, std::move(request),
@@ -257,7 +260,11 @@ void Core::on_committed(const InodePtr& inode,
     inode->commit_running = false;
     if (inode->lost) return;
     const Errc code = answer.status.code();
-    if (code == Errc::recall || code == Errc::conflict || code == Errc::not_inline) {
+    // A truncate came between: the same again with its generation. Any other conflict means that the
+    // leader has cut what we had written (our lease had ended there): that is lost.
+    const bool outdated = code == Errc::conflict && answer.reply.attr &&
+                          answer.reply.attr->truncate_generation > inode->truncate_generation;
+    if (code == Errc::recall || outdated || code == Errc::not_inline) {
         inode->releasing = false;
         const bool was_inline = inode->is_inline;
         if (answer.reply.attr) adopt_attr(*inode, *answer.reply.attr);
@@ -275,7 +282,7 @@ void Core::on_committed(const InodePtr& inode,
         }
         pump(inode);
         for (Task& task : std::exchange(inode->after_release, {})) task();
-        return;
+        return advance(inode);
     }
     inode->committed = std::max(inode->committed, covered);
     if (answer.status.is_ok()) {

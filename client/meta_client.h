@@ -162,6 +162,7 @@ private:
     size_t leader_ = 0;             // with ready
     size_t last_probed_ = 0;
     std::optional<size_t> hint_;    // whom to ask next
+    size_t hint_hops_ = 0;          // hints followed at once, one after the other
     bool probing_ = false;
     uint64_t probe_number_ = 0;
     uint64_t last_link_ = 0;

@@ -224,7 +224,9 @@ void MetaClient::on_probe(size_t at, uint64_t number, bool attach, Nanos sent, R
     // A leader that is not ready yet is asked again; another one only if it is known who leads.
     if (code == Errc::not_leader) hint_ = hinted(answer.reply);
     if (code == Errc::unavailable || code == Errc::busy) hint_ = at;
-    if (hint_ && *hint_ != at) return probe_next();
+    // Two that send us to each other (an election is under way) must not keep us running in a circle.
+    if (hint_ && *hint_ != at && ++hint_hops_ <= metads_.size()) return probe_next();
+    hint_hops_ = 0;
     probe_timer_.start(kProbePause, [this] { probe_next(); });
 }
 

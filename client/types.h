@@ -169,6 +169,7 @@ struct ClientStatus {
     uint64_t chunk_requests = 0;     // sent to chunkds, ever
     uint64_t retries = 0;
     uint64_t corrupt_reads = 0;      // replies of a chunkd whose checksum did not match
+    std::vector<std::string> inodes; // those that are in use, in words
     std::vector<OpStatus> waiting;   // operations that have waited for more than kSlowRequest
 };
 

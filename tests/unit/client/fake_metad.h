@@ -699,6 +699,10 @@ private:
     wire::MetaReplyT allocate(uint64_t session, const wire::AllocateT& op) {
         FakeInode& inode = state_.inodes.at(op.ino);
         if (op.truncate_generation < inode.attr.truncate_generation) return conflict(op.ino);
+        if (inode.attr.is_inline && inode.chunks.empty()) {
+            if (inode.inline_data.empty()) inode.attr.is_inline = false;
+            else if (op.move_out_version != inode.attr.version) return conflict(op.ino);
+        }
         wire::MetaReplyT reply = attr_reply(op.ino);
         for (uint32_t index = op.first; index < op.first + op.count; ++index) {
             uint64_t& id = inode.chunks[index];

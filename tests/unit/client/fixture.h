@@ -89,6 +89,7 @@ struct TestClient {
         for (const OpStatus& op : vfs->status().waiting) {
             MESSAGE(op.name << " of inode " << op.ino.value << " waits for " << op.waits_for);
         }
+        for (const std::string& line : vfs->status().inodes) MESSAGE(line);
         return false;
     }
     template <typename T>
