@@ -2,15 +2,15 @@
 // The replicated state machine: namespace, chunk map, sessions and node table on SQLite.
 //
 // apply() is a pure function of (state, command) (I4): whatever is not deterministic stands in the
-// command. One batch is one transaction, with the applied index inside it. Every command is answered
-// with an encoded wire::MetaReply; bytes that are no Command get Errc::corrupt and change nothing. A
-// POSIX error changes nothing but the slot that remembers it. Errc::recall and Errc::busy mean "the
-// leader looked at another state" and "the marks of a chunk are full, trim them": nothing changed,
-// not even the slot, and the leader starts over with the same request.
+// command. One batch is one transaction, with the applied index inside it. Every command is
+// answered with an encoded wire::MetaReply; bytes that are no Command get Errc::corrupt and change
+// nothing. A POSIX error changes nothing but the slot that remembers it. Errc::recall and
+// Errc::busy mean "the leader looked at another state" and "the marks of a chunk are full, trim
+// them": nothing changed, not even the slot, and the leader starts over with the same request.
 //
 // Replies of the commands (errc in all):
-//   ApplyMutation: as its operation says in meta.fbs. no_session, fenced, superseded: no effect, not
-//     stored. unavailable: not bootstrapped. conflict and exist carry attr.
+//   ApplyMutation: as its operation says in meta.fbs. no_session, fenced, superseded: no effect,
+//     not stored. unavailable: not bootstrapped. conflict and exist carry attr.
 //   ApplyOpenSession: value = session id (of that client id's live session if there is one);
 //     cluster_id_*. busy: kMaxSessions are open.
 //   ApplyEndSession: fence_only: value = fence number (the same again if fenced already).
