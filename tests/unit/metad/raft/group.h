@@ -390,7 +390,9 @@ private:
         ++counts["election"];
         for (const auto& [id, other] : nodes) {
             if (id == node.id || !other.raft || other.quorum_round == 0) continue;
-            if (look(*other.raft).role != Role::leader || !leases_matter) continue;
+            const NodeView old = look(*other.raft);
+            // Late votes may still make a leader of an OLDER term: it gets no quorum, so no lease.
+            if (old.role != Role::leader || old.term > now.term || !leases_matter) continue;
             const auto sent = other.round_times.find(other.quorum_round);
             LFS_ASSERT(sent != other.round_times.end());
             if (time < sent->second + options.election_ticks) {

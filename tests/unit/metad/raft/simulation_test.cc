@@ -74,6 +74,7 @@ private:
         for (const auto& [action, weight] : weights_) weight_sum_ += weight;
         loss_ = shape.chance(1, 3) ? 0 : shape.below(20);
         reorder_ = shape.chance(1, 3) ? 0 : shape.below(50);
+        bounce_ = shape.chance(1, 2) ? 0 : shape.below(20);
     }
 
     void random_action() {
@@ -84,7 +85,10 @@ private:
         }
     }
 
-    void persist_any() { group_.persist_one(any_node()); }
+    void persist_any() {
+        const NodeId id = any_node();
+        if (paused_.count(id) == 0) group_.persist_one(id);
+    }
 
     void deliver_one() {
         if (group_.wire.empty()) return;
@@ -101,18 +105,50 @@ private:
             }
             return;
         }
+        const auto paused = paused_.find(envelope.to);
+        if (paused != paused_.end()) {
+            paused->second.push_back(std::move(envelope));
+            return;
+        }
+        // The worst moment to have forgotten whom it heard: just before it is asked for its vote.
+        const bool asks =
+            envelope.message && (envelope.message->type == MessageType::pre_vote_request ||
+                                 envelope.message->type == MessageType::vote_request);
+        if (asks && network_.below(100) < bounce_ && group_.nodes.at(envelope.to).raft) {
+            crash(group_.nodes.at(envelope.to));
+            group_.start(envelope.to);
+        }
         group_.deliver(std::move(envelope));
         if (group_.wire.size() > 400) group_.wire.pop_front();
     }
 
     void tick() {
         ++group_.time;
-        for (auto& [id, node] : group_.nodes) group_.step(id, Tick{});
+        for (auto& [id, node] : group_.nodes) {
+            if (paused_.count(id) == 0) group_.step(id, Tick{});
+        }
+    }
+
+    // A process that is stopped and goes on later: no ticks, and its sockets fill up.
+    void pause(NodeId id) {
+        if (!group_.nodes.at(id).raft || paused_.size() > 1) return;
+        paused_[id];
+        ++group_.counts["pause"];
+    }
+    void resume_all() {
+        for (auto& [id, waiting] : paused_) {
+            group_.wire.insert(group_.wire.begin(),
+                               std::make_move_iterator(waiting.begin()),
+                               std::make_move_iterator(waiting.end()));
+            // A request that was already in the process comes before what is in its sockets.
+            if (faults_.chance(1, 2)) read_at(id);
+        }
+        paused_.clear();
     }
 
     void propose() {
         const NodeId id = prng_.chance(4, 5) ? group_.leader() : any_node();
-        if (!id) return;
+        if (!id || paused_.count(id) != 0) return;
         Proposed batch;
         const uint64_t count = prng_.between(1, 3);
         for (uint64_t i = 0; i < count; ++i) {
@@ -123,7 +159,10 @@ private:
 
     void read() {
         const NodeId id = prng_.chance(1, 2) ? group_.leader() : any_node();
-        if (!id) return;
+        if (id && paused_.count(id) == 0) read_at(id);
+    }
+
+    void read_at(NodeId id) {
         const uint64_t context = ++contexts_;
         reads_[context] = answered_;  // what anybody may know by now
         if (!group_.nodes.at(id).raft) return;
@@ -157,7 +196,8 @@ private:
         const NodeId leader = group_.leader();
         const NodeId id = leader && faults_.chance(1, 3) ? leader : any_node();
         TestNode& node = group_.nodes.at(id);
-        switch (faults_.below(10)) {
+        if (paused_.count(id) != 0) return resume_all();
+        switch (faults_.below(12)) {
             case 0:
                 crash(node);
                 return;
@@ -188,6 +228,12 @@ private:
             case 9:
                 if (node.raft) group_.step(id, PeerUnreachable{any_node()});
                 return;
+            case 10:
+                pause(id);
+                return;
+            case 11:
+                resume_all();
+                return;
         }
     }
 
@@ -204,6 +250,7 @@ private:
 
     void administer() {
         const NodeId id = group_.leader();
+        if (paused_.count(id) != 0) return;
         switch (faults_.below(6)) {
             case 0:
             case 1:
@@ -234,7 +281,7 @@ private:
     }
 
     void change_membership(NodeId leader) {
-        if (!leader) return;
+        if (!leader || paused_.count(leader) != 0) return;
         using Kind = MembershipProposed::Kind;
         const uint64_t target = faults_.between(1, size_ + 2);
         const Kind kind = static_cast<Kind>(faults_.below(4));
@@ -256,7 +303,8 @@ private:
     // Liveness: faults end, and everyone in the group gets to the same place.
     void heal() {
         group_.blocked.clear();
-        loss_ = 0;
+        resume_all();
+        loss_ = bounce_ = 0;
         for (auto& [id, node] : group_.nodes) {
             if (!node.raft) group_.start(id);
         }
@@ -301,6 +349,8 @@ private:
     uint64_t size_ = 3;
     uint64_t loss_ = 0;
     uint64_t reorder_ = 0;
+    uint64_t bounce_ = 0;
+    std::map<NodeId, std::deque<Envelope>> paused_;  // with what waits in its sockets
     std::vector<std::pair<void (Simulation::*)(), uint64_t>> weights_;
     uint64_t weight_sum_ = 0;
     uint64_t writes_ = 0;
@@ -341,6 +391,7 @@ TEST_CASE("random groups keep every invariant and come together again") {
                              "snapshot installed",
                              "compaction",
                              "crash",
+                             "pause",
                              "membership change",
                              "read",
                              "commit"}) {
