@@ -51,7 +51,7 @@ struct StoreOptions {
     uint64_t home_step = uint64_t{64} << 20;    // a home file grows by this
     // Fresh home space kept written ahead, in idle time, so that direct writes into it need no sync
     // of their own; 0 = never.
-    uint64_t fill_ahead = uint64_t{64} << 20;
+    uint64_t fill_ahead = uint64_t{128} << 20;
     uint64_t direct_min = 64 * 1024;        // shorter runs of fresh blocks go through the log
     uint64_t cache_bytes = uint64_t{128} << 20;  // clean block tables and log images kept in memory
     uint64_t read_cache_bytes = uint64_t{64} << 20;  // per disk: blocks carried home lately

@@ -177,7 +177,7 @@ private:
                        const uint64_t* plain);
     Status plan_direct(Plan& plan, uint32_t first, uint32_t count, const Buffer& data,
                        const uint64_t* plain);
-    Status take_units(Plan& plan, const std::vector<uint32_t>& chunk_units);
+    Status take_units(Plan& plan, const std::vector<uint32_t>& chunk_units, bool direct);
     bool direct_unit(const Plan& plan, uint32_t chunk_unit) const;
     void drop_plan(Plan& plan);
     Status execute(Plan& plan, Done done);

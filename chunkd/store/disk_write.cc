@@ -271,14 +271,14 @@ Status Disk::plan_whole(Plan& plan, uint32_t first, const Buffer& data, const ui
     return plan_images(plan, done, first + count - done, part(done, first + count), plain + (done - first));
 }
 
-Status Disk::take_units(Plan& plan, const std::vector<uint32_t>& chunk_units) {
+Status Disk::take_units(Plan& plan, const std::vector<uint32_t>& chunk_units, bool direct) {
     if (chunk_units.empty()) return ok_status();
     uint32_t hint = kNoUnit;
     if (const uint32_t unit = chunk_units.front(); unit % kUnitsPerPage != 0) {
         auto it = plan.units.find(unit - 1);
         hint = it != plan.units.end() ? it->second : plan.chunk->unit_of(unit - 1);
     }
-    auto units = home_.allocate(static_cast<uint32_t>(chunk_units.size()), hint);
+    auto units = home_.allocate(static_cast<uint32_t>(chunk_units.size()), hint, direct);
     if (!units.is_ok()) return failed(units.status());
     for (size_t i = 0; i < chunk_units.size(); ++i) {
         plan.units[chunk_units[i]] = (*units)[i];
@@ -293,7 +293,7 @@ Status Disk::plan_images(Plan& plan, uint32_t first, uint32_t count, const Buffe
     for (uint32_t unit = first / kUnitBlocks; unit <= (first + count - 1) / kUnitBlocks; ++unit) {
         if (direct_unit(plan, unit)) wanted.push_back(unit);
     }
-    LFS_TRY(take_units(plan, wanted));
+    LFS_TRY(take_units(plan, wanted, false));
     Run run{first, count, RunKind::image, {}};
     for (uint32_t i = 0; i < count; ++i) {
         run.sums.push_back(stored_sum(plain[i], plan.chunk->meta.chunk, first + i));
@@ -309,7 +309,7 @@ Status Disk::plan_direct(Plan& plan, uint32_t first, uint32_t count, const Buffe
     for (uint32_t unit = first / kUnitBlocks; unit < (first + count) / kUnitBlocks; ++unit) {
         wanted.push_back(unit);
     }
-    LFS_TRY(take_units(plan, wanted));
+    LFS_TRY(take_units(plan, wanted, true));
     Run run{first, count, RunKind::direct, {}};
     for (uint32_t i = 0; i < count; ++i) {
         run.sums.push_back(stored_sum(plain[i], plan.chunk->meta.chunk, first + i));

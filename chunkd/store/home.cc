@@ -12,6 +12,7 @@ namespace lumeofs::store {
 namespace {
 
 constexpr uint64_t kFillPiece = 1 << 20;
+constexpr uint64_t kFillAtOnce = 8 << 20;  // when a small direct write finds no written space
 
 bool bit(const std::vector<uint64_t>& map, uint32_t at) { return (map[at / 64] >> (at % 64) & 1) != 0; }
 
@@ -127,18 +128,28 @@ void Home::collect(std::vector<uint32_t>& out, uint32_t count, uint32_t from, bo
     }
 }
 
-Result<std::vector<uint32_t>> Home::allocate(uint32_t count, uint32_t hint) {
+Result<std::vector<uint32_t>> Home::allocate(uint32_t count, uint32_t hint, bool direct) {
     while (free_units() < count) {
         LFS_ASSIGN(bool grown, grow(count));
         if (!grown) return Status(Errc::nospc, options_.dir + ": no home space left");
     }
     std::vector<uint32_t> units;
     units.reserve(count);
-    const uint32_t from = hint != kNoUnit ? hint + 1 : cursor_;
-    if (free_written_ >= count) collect(units, count, from, true);
+    uint32_t& cursor = direct ? cursor_ : image_cursor_;
+    const uint32_t from = hint != kNoUnit ? hint + 1 : cursor;
+    if (direct && options_.fill_ahead > 0 && free_written_ < count &&
+        uint64_t{count} * kUnitBytes <= kFillPiece / 2) {
+        for (uint64_t filled = 0; filled < kFillAtOnce;) {
+            LFS_ASSIGN(uint32_t more, fill_piece());
+            if (more == 0) break;
+            filled += uint64_t{more} * kUnitBytes;
+        }
+        LFS_TRY(sync_uncovered());
+    }
+    if (direct && free_written_ >= count) collect(units, count, from, true);
     collect(units, count, from, false);
     LFS_ASSERT(units.size() == count);
-    cursor_ = units.back() + 1;
+    cursor = units.back() + 1;
     return units;
 }
 
@@ -246,29 +257,42 @@ Result<bool> Home::fill_step() {
         LFS_ASSIGN(bool grown, grow(1));
         if (!grown && free_units() <= free_written_) return false;
     }
-    if (free_units() <= free_written_) return false;
+    LFS_ASSIGN(uint32_t filled, fill_piece());
+    if (filled == 0) return false;
+    LFS_TRY(sync_uncovered());
+    return true;
+}
+
+// Writes zeros into the next free units that were never written, at most kFillPiece; not yet synced.
+// Returns how many, 0 if there are none.
+Result<uint32_t> Home::fill_piece() {
     const auto words = static_cast<uint32_t>(used_.size());
     uint32_t unit = kNoUnit;
     for (uint32_t seen = 0; seen < words && unit == kNoUnit; ++seen) {
         const uint32_t word = (fill_cursor_ / 64 + seen) % words;
-        const uint64_t wanted = ~used_[word] & ~written_[word];
+        uint64_t wanted = ~used_[word] & ~written_[word];
+        if (seen == 0) wanted &= ~uint64_t{0} << (fill_cursor_ % 64);
         if (wanted == 0) continue;
         const uint32_t found = word * 64 + static_cast<uint32_t>(std::countr_zero(wanted));
         if (exists(found)) unit = found;
     }
-    if (unit == kNoUnit) return false;
+    if (unit == kNoUnit) {
+        fill_cursor_ = 0;
+        return uint32_t{0};
+    }
     uint32_t count = 0;
     while (count < kFillPiece / kUnitBytes && exists(unit + count) &&
            (unit + count) / units_per_file_ == unit / units_per_file_ && !bit(used_, unit + count) &&
            !written(unit + count)) {
         ++count;
     }
-    Buffer zeros = Buffer::allocate(uint64_t{count} * kUnitBytes);
-    std::memset(zeros.mutable_data(), 0, zeros.size());
-    LFS_TRY(write(uint64_t{unit} * kUnitBlocks, {zeros.view()}));
-    LFS_TRY(sync_file(files_[unit / units_per_file_]));
+    if (zeros_.empty()) {
+        zeros_ = Buffer::allocate(kFillPiece);
+        std::memset(zeros_.mutable_data(), 0, kFillPiece);
+    }
+    LFS_TRY(write(uint64_t{unit} * kUnitBlocks, {zeros_.view().first(uint64_t{count} * kUnitBytes)}));
     fill_cursor_ = unit + count;
-    return true;
+    return count;
 }
 
 uint32_t Home::alloc_pages() const {

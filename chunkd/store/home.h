@@ -40,8 +40,12 @@ public:
     Status open();
 
     // `count` free units, in as few runs as it can, near behind unit `hint` if that is not kNoUnit.
+    // `direct`: for writes that are acknowledged with the next log batch. They want written units; if
+    // few are needed and none are left, some more are made now, because one sync of the file for many
+    // small direct writes is far cheaper than one for each (the conversion of an unwritten extent
+    // waits for the journal of the host's file system). Large ones rather pay that than write twice.
     // nospc: not even by growing; nothing was taken then. io: growing failed.
-    Result<std::vector<uint32_t>> allocate(uint32_t count, uint32_t hint);
+    Result<std::vector<uint32_t>> allocate(uint32_t count, uint32_t hint, bool direct);
     void give_back(uint32_t unit);      // allocated by a write that was refused: free at once
     void free_to_limbo(uint32_t unit);
     // Units of which `keep` says true stay in limbo.
@@ -86,6 +90,7 @@ private:
     };
 
     Result<bool> grow(uint32_t units_wanted);
+    Result<uint32_t> fill_piece();
     Status grow_file(size_t index, uint32_t units);
     void set_used(uint32_t unit, bool used);
     void set_written(uint32_t unit);
@@ -106,7 +111,9 @@ private:
     uint64_t total_units_ = 0;
     uint64_t used_units_ = 0;        // limbo included
     uint64_t free_written_ = 0;
-    uint32_t cursor_ = 0;
+    uint32_t cursor_ = 0;         // where the next direct write without a hint looks first
+    uint32_t image_cursor_ = 0;   // and the next image
+    Buffer zeros_;
     uint32_t fill_cursor_ = 0;
     uint64_t syncs_ = 0;
 };

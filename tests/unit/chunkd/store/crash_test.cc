@@ -28,11 +28,13 @@ struct Quiet {
     ~Quiet() { set_log_hook({}); }
 };
 
-StoreOptions crash_options() {
+StoreOptions crash_options(uint64_t seed) {
     StoreOptions options = small_options();
     options.direct_min = 32 * 1024;
     options.home_step = 256 * 1024;
     options.cache_bytes = 64 * 1024;
+    options.fill_ahead = seed % 2 == 0 ? 0 : 1 << 20;
+    options.read_cache_bytes = seed % 3 == 0 ? 100'000 : 0;
     return options;
 }
 
@@ -128,7 +130,7 @@ bool crash_at(uint64_t seed, uint64_t op, uint64_t cut_seed, int steps) {
     CAPTURE(seed);
     CAPTURE(op);
     CAPTURE(cut_seed);
-    StoreFixture f(crash_options());
+    StoreFixture f(crash_options(seed));
     f.disk.fail_power_after(op);
     const Status opened = f.open();
     Expectation expected;
