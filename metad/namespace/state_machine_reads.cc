@@ -46,18 +46,23 @@ std::optional<wire::ChunkGrantT> StateMachine::grant_for(InodeId ino,
     return std::move(*reply.grants.front());
 }
 
+// Everything whose attributes change: a holder answers stat(2) from what it knows (system.md 2.4),
+// so its lease must be gone before another session changes the mode, the link count or the ctime.
 std::vector<InodeId> StateMachine::lease_targets(const wire::MutationT& mutation) {
-    if (const auto* op = mutation.op.AsSetAttr()) {
-        using Bits = wire::SetAttrBits;
-        const auto covered = static_cast<uint32_t>(Bits::size | Bits::mtime | Bits::mtime_now);
-        if ((op->valid & covered) == 0) return {};
-        return {InodeId{op->ino}};
-    }
+    if (const auto* op = mutation.op.AsSetAttr()) return {InodeId{op->ino}};
+    if (const auto* op = mutation.op.AsSetXattr()) return {InodeId{op->ino}};
+    if (const auto* op = mutation.op.AsRemoveXattr()) return {InodeId{op->ino}};
+    if (const auto* op = mutation.op.AsLink()) return {InodeId{op->ino}};
     if (const auto* op = mutation.op.AsWriteInline()) return {InodeId{op->ino}};
     if (const auto* op = mutation.op.AsAllocate()) return {InodeId{op->ino}};
     if (const auto* op = mutation.op.AsCommitWrite()) return {InodeId{op->ino}};
     if (const auto* op = mutation.op.AsPunchChunks()) return {InodeId{op->ino}};
-    return {};
+    std::vector<InodeId> targets = victims(mutation);
+    if (const auto* op = mutation.op.AsRename()) {
+        const std::optional<InodeId> moved = resolve(InodeId{op->parent}, op->name);
+        if (moved) targets.push_back(*moved);
+    }
+    return targets;
 }
 
 std::vector<InodeId> StateMachine::victims(const wire::MutationT& mutation) {
