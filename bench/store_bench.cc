@@ -110,8 +110,11 @@ double run(Bench& bench, const char* name, const Load& load) {
     }
     const double seconds = static_cast<double>(running.ended - running.begun) / 1e9;
     const double rate = static_cast<double>(load.count) / seconds;
-    std::printf("%-44s %10.0f /s %10.1f MB/s%s\n", name, rate,
-                rate * static_cast<double>(load.size) / 1e6, running.failed > 0 ? "  FAILED" : "");
+    std::printf("%-44s %10.0f /s %10.1f MB/s%s\n",
+                name,
+                rate,
+                rate * static_cast<double>(load.size) / 1e6,
+                running.failed > 0 ? "  FAILED" : "");
     return rate;
 }
 
@@ -133,13 +136,15 @@ void small_files(Bench& bench, uint64_t count, uint64_t batch) {
                 record.length = 8192;
                 store::Payload payload;
                 payload.data = bench.data.slice(0, 8192);
-                ignore(bench.chunks->write(record, payload, [&](const Status&) { ++finished; }), "counted");
+                ignore(bench.chunks->write(record, payload, [&](const Status&) { ++finished; }),
+                       "counted");
             }
         });
     }
     while (finished < count) bench.loop.run_and_wait([] {});
     const double seconds = static_cast<double>(bench.loop.now() - begun) / 1e9;
-    std::printf("%-44s %10.0f /s\n", fmt::format("new chunk with 8 KiB, {} at a time", batch).c_str(),
+    std::printf("%-44s %10.0f /s\n",
+                fmt::format("new chunk with 8 KiB, {} at a time", batch).c_str(),
                 static_cast<double>(count) / seconds);
 }
 
@@ -150,7 +155,8 @@ void reopen(Bench& bench, const store::StoreOptions& options) {
         auto result = store::ChunkStore::open(bench.fs, bench.loop, options);
         if (!result.is_ok()) return;
         bench.chunks = std::move(result).value();
-        std::printf("start with %lu chunks: %.0f ms\n", bench.chunks->chunk_count(),
+        std::printf("start with %lu chunks: %.0f ms\n",
+                    bench.chunks->chunk_count(),
                     static_cast<double>(bench.loop.now() - begun) / 1e6);
     });
 }
@@ -168,7 +174,9 @@ void read_back(Bench& bench) {
         }
     });
     const double seconds = static_cast<double>(bench.loop.now() - begun) / 1e9;
-    std::printf("%-44s %10s    %10.1f MB/s\n", "read and verify, 1 MiB", "",
+    std::printf("%-44s %10s    %10.1f MB/s\n",
+                "read and verify, 1 MiB",
+                "",
                 static_cast<double>(done) / 1e6 / seconds);
 }
 
@@ -214,11 +222,15 @@ int bench_main(const std::string& dir) {
     small_files(bench, 32'000, 32);
     bench.loop.run_and_wait([&] {
         const store::StoreStats stats = bench.chunks->stats();
-        std::printf("log batches %lu, syncs %lu, home syncs %lu, checkpoints %lu, longest slice %.1f ms, "
-                    "longest sync %.1f ms\n",
-                    stats.log_batches, stats.log_syncs, stats.home_syncs, stats.checkpoints,
-                    static_cast<double>(stats.checkpoint_nanos_max) / 1e6,
-                    static_cast<double>(stats.sync_nanos_max) / 1e6);
+        std::printf(
+            "log batches %lu, syncs %lu, home syncs %lu, checkpoints %lu, longest slice %.1f ms, "
+            "longest sync %.1f ms\n",
+            stats.log_batches,
+            stats.log_syncs,
+            stats.home_syncs,
+            stats.checkpoints,
+            static_cast<double>(stats.checkpoint_nanos_max) / 1e6,
+            static_cast<double>(stats.sync_nanos_max) / 1e6);
     });
     reopen(bench, options);
     if (!bench.chunks) return 1;

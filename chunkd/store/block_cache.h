@@ -27,7 +27,8 @@ public:
         if (blocks_max_ == 0) return;
         for (size_t at = 0; at < data.size(); at += kBlock) {
             const uint64_t block = home_block + at / kBlock;
-            if (blocks_.insert_or_assign(block, data.slice(at, kBlock)).second) order_.push_back(block);
+            if (blocks_.insert_or_assign(block, data.slice(at, kBlock)).second)
+                order_.push_back(block);
         }
         while (blocks_.size() > blocks_max_ || order_.size() > 2 * blocks_max_) {
             blocks_.erase(order_.front());

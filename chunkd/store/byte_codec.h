@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Little-endian writing and bounds-checked reading of the store's own on-disk records.
-// A reader that runs over the end says so once (ok() is false) and gives zeros from then on, so that
-// damaged lengths never read outside the bytes. Thread-compatible.
+// A reader that runs over the end says so once (ok() is false) and gives zeros from then on, so
+// that damaged lengths never read outside the bytes. Thread-compatible.
 #pragma once
 
 #include <cstring>

@@ -118,8 +118,9 @@ void Chunk::advance_commit(const WriteName& point) {
 
 void Chunk::note_session(SessionId session, uint64_t write_no, uint64_t lowest) {
     if (session.value == 0) return;
-    auto it = std::find_if(sessions.begin(), sessions.end(),
-                           [&](const SessionWrites& item) { return item.session == session; });
+    auto it = std::find_if(sessions.begin(), sessions.end(), [&](const SessionWrites& item) {
+        return item.session == session;
+    });
     SessionWrites writes;
     writes.session = session;
     if (it != sessions.end()) {

@@ -3,8 +3,8 @@
 // loaded from the index on demand; so are the pages of their block tables.
 //
 // The newest state of a block is its *overlay* image in the log if it has one, else what the page
-// says: a checksum and (by its unit) a place at home, or a hole. The undo list holds, per block that
-// a record after the commit point has changed, what it was before, for read(committed).
+// says: a checksum and (by its unit) a place at home, or a hole. The undo list holds, per block
+// that a record after the commit point has changed, what it was before, for read(committed).
 // single-thread: the chunkd loop; changed by Disk only.
 #pragma once
 
@@ -28,11 +28,11 @@ inline constexpr uint64_t kHole = 0;  // as a stored checksum
 struct Version {
     enum class Kind : uint8_t { hole, home, image, lost };
     Kind kind = Kind::hole;
-    uint64_t sum = kHole;      // salted
-    uint64_t home_block = 0;   // home
-    uint64_t batch = 0;        // image: the log batch that it is in; 0 = only in memory
-    WalPlace place;            // image, once the batch was written
-    Buffer image;              // image: may be empty when `place` is valid
+    uint64_t sum = kHole;     // salted
+    uint64_t home_block = 0;  // home
+    uint64_t batch = 0;       // image: the log batch that it is in; 0 = only in memory
+    WalPlace place;           // image, once the batch was written
+    Buffer image;             // image: may be empty when `place` is valid
 };
 
 struct Undo {
@@ -63,7 +63,7 @@ struct Chunk {
     explicit Chunk(ChunkId id) { meta.chunk = id; }
 
     ChunkMeta meta;
-    uint64_t trash = 0;       // 0 = live, else its number in the trash
+    uint64_t trash = 0;  // 0 = live, else its number in the trash
     Nanos removed_at = 0;
     uint32_t used_units = 0;
     std::deque<InDoubt> in_doubt;

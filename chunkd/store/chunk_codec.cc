@@ -3,10 +3,10 @@
 //
 // meta:  u64 epoch; applied: u64 epoch, incarnation, sequence; u64 length; u64 trash number;
 //   i64 removed at; u32 in-doubt entries   (this front is what a start reads of each chunk)
-//   then commit point: u64 * 3; u64 shrink epoch; u32 used units; u16 version vector bytes; u16 blob
-//   bytes; both; in-doubt entries (u64 * 3 name, u8 kind, u64 session, write_no, lowest_outstanding,
-//   offset, length); u32 sessions, each u64 session, u64 lowest_outstanding, u32 count, u64 * count;
-//   u32 pages, each u32 number and u32 file, offset, bytes of its record.
+//   then commit point: u64 * 3; u64 shrink epoch; u32 used units; u16 version vector bytes; u16
+//   blob bytes; both; in-doubt entries (u64 * 3 name, u8 kind, u64 session, write_no,
+//   lowest_outstanding, offset, length); u32 sessions, each u64 session, u64 lowest_outstanding,
+//   u32 count, u64 * count; u32 pages, each u32 number and u32 file, offset, bytes of its record.
 #include "chunkd/store/byte_codec.h"
 #include "chunkd/store/chunk.h"
 
@@ -141,7 +141,8 @@ Result<std::unique_ptr<Chunk>> decode_meta(View body, ChunkId id) {
     get_sessions(in, *chunk);
     get_pages(in, *chunk);
     if (!in.ok() || in.left() != 0) {
-        return Status(Errc::corrupt, "index: metadata of chunk " + id.to_string() + " is malformed");
+        return Status(Errc::corrupt,
+                      "index: metadata of chunk " + id.to_string() + " is malformed");
     }
     return chunk;
 }
@@ -164,7 +165,8 @@ Result<std::unique_ptr<Page>> Page::decode(View body, uint32_t number) {
     in.get<uint64_t>();
     const auto sums = in.get<uint32_t>();
     const auto units = in.get<uint32_t>();
-    if (found != number || sums > kBlocksPerPage || units > kUnitsPerPage || !in.fits(sums, 8)) in.fail();
+    if (found != number || sums > kBlocksPerPage || units > kUnitsPerPage || !in.fits(sums, 8))
+        in.fail();
     for (uint32_t i = 0; i < sums && in.ok(); ++i) page->sums_.push_back(in.get<uint64_t>());
     for (uint32_t i = 0; i < units && in.ok(); ++i) page->units_.push_back(in.get<uint32_t>());
     if (!in.ok() || in.left() != 0) return Status(Errc::corrupt, "index: block table is malformed");

@@ -38,18 +38,21 @@ ChunkStore::ChunkStore(FileSystem& fs, Loop& loop, StoreOptions options)
 
 ChunkStore::~ChunkStore() = default;
 
-Result<std::unique_ptr<ChunkStore>> ChunkStore::open(FileSystem& fs, Loop& loop, StoreOptions options) {
+Result<std::unique_ptr<ChunkStore>> ChunkStore::open(FileSystem& fs,
+                                                     Loop& loop,
+                                                     StoreOptions options) {
     LFS_TRY(check_options(options));
     std::unique_ptr<ChunkStore> store(new ChunkStore(fs, loop, std::move(options)));
     LFS_ASSIGN(auto claimed, claim_disks(fs, store->options_));
     Status first_error;
     for (ClaimedDisk& item : claimed) {
         const auto number = static_cast<uint32_t>(store->disks_.size());
-        auto disk = std::make_unique<Disk>(fs, loop, store->options_, number, std::move(item.identity),
-                                           std::move(item.lock));
+        auto disk = std::make_unique<Disk>(
+            fs, loop, store->options_, number, std::move(item.identity), std::move(item.lock));
         if (Status status = disk->recover(); !status.is_ok()) {
             if (first_error.is_ok()) first_error = status;
-            disk->take_out(status.code() == Errc::corrupt ? DiskState::damaged : DiskState::failed, status);
+            disk->take_out(status.code() == Errc::corrupt ? DiskState::damaged : DiskState::failed,
+                           status);
         }
         store->disks_.push_back(std::move(disk));
     }
@@ -71,7 +74,10 @@ Result<Disk*> ChunkStore::usable_disk_of(ChunkId chunk) const {
     return disk;
 }
 
-Status ChunkStore::write(WriteRecord record, Payload payload, Done done, std::vector<uint32_t>* bad_blocks) {
+Status ChunkStore::write(WriteRecord record,
+                         Payload payload,
+                         Done done,
+                         std::vector<uint32_t>* bad_blocks) {
     Disk* disk = find(record.chunk);
     if (!disk) {
         if (record.kind != RecordKind::create) {
@@ -144,8 +150,8 @@ Status ChunkStore::checkpoint_now() {
     return result;
 }
 
-Status ChunkStore::rewrite_blocks(ChunkId chunk, const BlockData& blocks, const WriteName& as_of,
-                                  uint64_t length, Done done) {
+Status ChunkStore::rewrite_blocks(
+    ChunkId chunk, const BlockData& blocks, const WriteName& as_of, uint64_t length, Done done) {
     LFS_ASSIGN(Disk * disk, usable_disk_of(chunk));
     return disk->rewrite(chunk, blocks, as_of, length, std::move(done));
 }
@@ -159,7 +165,9 @@ void ChunkStore::track_writes(ChunkId chunk, bool on) {
     (*loaded)->touched.clear();
 }
 
-Result<std::vector<uint64_t>> ChunkStore::block_checksums(ChunkId chunk, uint32_t first, uint32_t count) {
+Result<std::vector<uint64_t>> ChunkStore::block_checksums(ChunkId chunk,
+                                                          uint32_t first,
+                                                          uint32_t count) {
     LFS_ASSIGN(Disk * disk, usable_disk_of(chunk));
     return disk->block_checksums(chunk, first, count);
 }
@@ -169,7 +177,10 @@ Result<Buffer> ChunkStore::read_block_raw(ChunkId chunk, uint32_t block) {
     return disk->read_block_raw(chunk, block);
 }
 
-Result<BlockData> ChunkStore::read(ChunkId chunk, uint64_t offset, uint64_t length, ReadView view,
+Result<BlockData> ChunkStore::read(ChunkId chunk,
+                                   uint64_t offset,
+                                   uint64_t length,
+                                   ReadView view,
                                    std::vector<uint32_t>* bad_blocks) {
     LFS_ASSIGN(Disk * disk, usable_disk_of(chunk));
     return disk->read(chunk, offset, length, view, bad_blocks);
@@ -234,15 +245,17 @@ std::vector<ChunkListing> ChunkStore::list(ChunkId after, uint32_t max) const {
     for (const auto& disk : disks_) {
         if (disk->state() == DiskState::ok) disk->list(after, max, out);
     }
-    std::sort(out.begin(), out.end(),
-              [](const ChunkListing& a, const ChunkListing& b) { return a.chunk < b.chunk; });
+    std::sort(out.begin(), out.end(), [](const ChunkListing& a, const ChunkListing& b) {
+        return a.chunk < b.chunk;
+    });
     if (out.size() > max) out.resize(max);
     return out;
 }
 
 uint64_t ChunkStore::chunk_count() const {
     uint64_t count = 0;
-    for (const auto& disk : disks_) count += disk->state() == DiskState::ok ? disk->chunk_count() : 0;
+    for (const auto& disk : disks_)
+        count += disk->state() == DiskState::ok ? disk->chunk_count() : 0;
     return count;
 }
 
@@ -271,8 +284,9 @@ DiskSpaceInfo ChunkStore::space() const {
 }
 
 bool ChunkStore::usable() const {
-    return std::any_of(disks_.begin(), disks_.end(),
-                       [](const auto& disk) { return disk->state() == DiskState::ok; });
+    return std::any_of(disks_.begin(), disks_.end(), [](const auto& disk) {
+        return disk->state() == DiskState::ok;
+    });
 }
 
 StoreStats ChunkStore::stats() const {

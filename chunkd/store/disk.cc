@@ -32,11 +32,22 @@ uint64_t stored_sum(uint64_t plain, ChunkId chunk, uint32_t block) {
     return sum == kHole ? 1 : sum;
 }
 
-Disk::Disk(FileSystem& fs, Loop& loop, const StoreOptions& options, uint32_t number, Identity identity,
+Disk::Disk(FileSystem& fs,
+           Loop& loop,
+           const StoreOptions& options,
+           uint32_t number,
+           Identity identity,
            std::unique_ptr<FileLock> lock)
-    : fs_(fs), loop_(loop), options_(options), number_(number), identity_(std::move(identity)),
+    : fs_(fs),
+      loop_(loop),
+      options_(options),
+      number_(number),
+      identity_(std::move(identity)),
       lock_(std::move(lock)),
-      wal_(fs, identity_.dir + "/wal", identity_.uuid_low, options.wal_segment_size,
+      wal_(fs,
+           identity_.dir + "/wal",
+           identity_.uuid_low,
+           options.wal_segment_size,
            options.wal_max_size),
       home_(fs,
             [&] {
@@ -46,12 +57,15 @@ Disk::Disk(FileSystem& fs, Loop& loop, const StoreOptions& options, uint32_t num
             }()),
       index_(fs, identity_.dir + "/index", identity_.uuid_high, identity_.uuid_low),
       cache_(options.read_cache_bytes),
-      checkpoint_timer_(loop), age_timer_(loop), background_timer_(loop) {}
+      checkpoint_timer_(loop),
+      age_timer_(loop),
+      background_timer_(loop) {}
 
 Disk::~Disk() { *alive_ = false; }
 
 Status Disk::failed(const Status& status) {
-    if (status.is_ok() || status.code() == Errc::corrupt || status.code() == Errc::nospc) return status;
+    if (status.is_ok() || status.code() == Errc::corrupt || status.code() == Errc::nospc)
+        return status;
     take_out(DiskState::failed, status);
     return io_error();
 }
@@ -168,7 +182,8 @@ void Disk::trim_cache() {
         Chunk* chunk = find_hot(item.key);
         if (!chunk) continue;
         auto it = chunk->overlay.find(item.block);
-        if (it != chunk->overlay.end() && it->second.batch == item.batch) it->second.image = Buffer();
+        if (it != chunk->overlay.end() && it->second.batch == item.batch)
+            it->second.image = Buffer();
     }
     stats_.cached_bytes = bytes + image_cache_.size() * kBlock;
 }
@@ -213,8 +228,9 @@ void Disk::forget_session(SessionId session) {
     // Chunks that are not in memory keep it: the session is fenced, so nobody asks.
     for (auto& [id, entry] : chunks_) {
         if (!entry.chunk) continue;
-        const size_t dropped = std::erase_if(
-            entry.chunk->sessions, [&](const SessionWrites& item) { return item.session == session; });
+        const size_t dropped = std::erase_if(entry.chunk->sessions, [&](const SessionWrites& item) {
+            return item.session == session;
+        });
         if (dropped == 0) continue;
         entry.chunk->meta_dirty = true;
         mark_dirty(*entry.chunk);
@@ -224,8 +240,11 @@ void Disk::forget_session(SessionId session) {
 void Disk::trash(uint32_t max, std::vector<TrashEntry>& out) const {
     uint32_t count = 0;
     for (auto it = trash_.begin(); it != trash_.end() && count < max; ++it, ++count) {
-        out.push_back({it->second.id, it->first, it->second.removed_at,
-                       it->second.used_units * kUnitBytes, number_});
+        out.push_back({it->second.id,
+                       it->first,
+                       it->second.removed_at,
+                       it->second.used_units * kUnitBytes,
+                       number_});
     }
 }
 
@@ -240,7 +259,8 @@ uint64_t Disk::reserve_bytes() const {
     auto space = fs_.space(identity_.dir);
     const uint64_t total = space.is_ok() ? space->total_bytes : 0;
     const uint64_t share = total / 100 * options_.reserve_percent;
-    const uint64_t log = options_.wal_max_size - std::min(options_.wal_max_size, wal_.allocated_bytes());
+    const uint64_t log =
+        options_.wal_max_size - std::min(options_.wal_max_size, wal_.allocated_bytes());
     return std::max(share, options_.reserve_min_bytes) + log;
 }
 

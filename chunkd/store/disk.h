@@ -15,11 +15,11 @@
 //     write names: units just taken, or fresh out of limbo.
 //  2. A log batch is written after the direct data that it names; one sync of the log covers both,
 //     or the home files are synced first (home.h).
-//  3. A checkpoint carries home only images whose batch was synced, syncs home, then writes the index,
-//     which names nothing that is not durable; then the log is cut and limbo let go.
-//  4. Redo starts at the batch where the checkpoint *began*; the index may be newer than that. This is
-//     harmless: a record sets what it touches outright, so doing all of them again in order ends in
-//     the same state.
+//  3. A checkpoint carries home only images whose batch was synced, syncs home, then writes the
+//     index, which names nothing that is not durable; then the log is cut and limbo let go.
+//  4. Redo starts at the batch where the checkpoint *began*; the index may be newer than that. This
+//     is harmless: a record sets what it touches outright, so doing all of them again in order ends
+//     in the same state.
 // single-thread: the chunkd loop.
 #pragma once
 
@@ -45,7 +45,11 @@ namespace lumeofs::store {
 
 class Disk {
 public:
-    Disk(FileSystem& fs, Loop& loop, const StoreOptions& options, uint32_t number, Identity identity,
+    Disk(FileSystem& fs,
+         Loop& loop,
+         const StoreOptions& options,
+         uint32_t number,
+         Identity identity,
          std::unique_ptr<FileLock> lock);
     ~Disk();
     Disk(const Disk&) = delete;
@@ -54,8 +58,8 @@ public:
     Status recover();
 
     Status write(WriteRecord record, Payload payload, Done done, std::vector<uint32_t>* bad);
-    Status rewrite(ChunkId chunk, const BlockData& blocks, const WriteName& as_of, uint64_t length,
-                   Done done);
+    Status rewrite(
+        ChunkId chunk, const BlockData& blocks, const WriteName& as_of, uint64_t length, Done done);
     Status remove(ChunkId chunk, Done done);
     Result<uint32_t> purge_trash(Nanos before, uint32_t max, Done done);
     void note_commit(ChunkId chunk, const WriteName& point);
@@ -63,8 +67,8 @@ public:
     Status flush_quietly();  // like flush(), but the callbacks are posted
     Status checkpoint_now();
 
-    Result<BlockData> read(ChunkId chunk, uint64_t offset, uint64_t length, ReadView view,
-                           std::vector<uint32_t>* bad);
+    Result<BlockData> read(
+        ChunkId chunk, uint64_t offset, uint64_t length, ReadView view, std::vector<uint32_t>* bad);
     Result<std::vector<uint64_t>> block_checksums(ChunkId chunk, uint32_t first, uint32_t count);
     Result<Buffer> read_block_raw(ChunkId chunk, uint32_t block);
     Result<std::vector<Extent>> extents(ChunkId chunk, uint64_t offset, uint64_t length);
@@ -84,7 +88,9 @@ public:
     DiskInfo info() const;
     DiskSpaceInfo space() const;
     StoreStats stats() const;
-    Status io_error() const { return Status(Errc::io, identity_.dir + " was taken out: " + reason_); }
+    Status io_error() const {
+        return Status(Errc::io, identity_.dir + " was taken out: " + reason_);
+    }
     void take_out(DiskState state, const Status& why);
 
 private:
@@ -128,7 +134,7 @@ private:
         const std::vector<Buffer>* buffers = nullptr;  // live
         size_t buffer = 0;
         size_t offset = 0;
-        WalPlace place;                                // redo
+        WalPlace place;  // redo
         uint64_t batch = 0;
         Version next(uint64_t sum);
     };
@@ -141,7 +147,7 @@ private:
     };
     struct Checkpoint {
         bool active = false;
-        WalHead from{0, 0, {}};   // redo starts here once it is done; number 0: not yet begun
+        WalHead from{0, 0, {}};  // redo starts here once it is done; number 0: not yet begun
         std::vector<Key> keys;
         size_t next_key = 0;
         uint32_t next_block = 0;
@@ -166,17 +172,24 @@ private:
     // disk_write.cc
     Status admit(const Chunk& chunk, const WriteRecord& record) const;
     Status check_payload(const WriteRecord& record, Payload& payload) const;
-    Status plan_data(Plan& plan, const WriteRecord& record, Payload& payload, std::vector<uint32_t>* bad);
+    Status plan_data(Plan& plan,
+                     const WriteRecord& record,
+                     Payload& payload,
+                     std::vector<uint32_t>* bad);
     Status plan_zero(Plan& plan, const WriteRecord& record, std::vector<uint32_t>* bad);
     Status plan_truncate(Plan& plan, const WriteRecord& record, std::vector<uint32_t>* bad);
-    Status plan_partial(Plan& plan, uint32_t block, uint32_t from, View bytes, uint32_t zeros,
+    Status plan_partial(Plan& plan,
+                        uint32_t block,
+                        uint32_t from,
+                        View bytes,
+                        uint32_t zeros,
                         std::vector<uint32_t>* bad);
-    Status plan_whole(Plan& plan, uint32_t first, const Buffer& data, const uint64_t* plain,
-                      bool direct_allowed);
-    Status plan_images(Plan& plan, uint32_t first, uint32_t count, const Buffer& data,
-                       const uint64_t* plain);
-    Status plan_direct(Plan& plan, uint32_t first, uint32_t count, const Buffer& data,
-                       const uint64_t* plain);
+    Status plan_whole(
+        Plan& plan, uint32_t first, const Buffer& data, const uint64_t* plain, bool direct_allowed);
+    Status plan_images(
+        Plan& plan, uint32_t first, uint32_t count, const Buffer& data, const uint64_t* plain);
+    Status plan_direct(
+        Plan& plan, uint32_t first, uint32_t count, const Buffer& data, const uint64_t* plain);
     Status take_units(Plan& plan, const std::vector<uint32_t>& chunk_units, bool direct);
     bool direct_unit(const Plan& plan, uint32_t chunk_unit) const;
     void drop_plan(Plan& plan);
@@ -201,8 +214,14 @@ private:
     void note_batch_written(Pending& batch, WalPlace first_image);
 
     // disk_read.cc
-    Status read_blocks(Chunk& chunk, uint32_t first, uint32_t count, ReadView view, MutableView out,
-                       std::vector<uint64_t>* plain, std::vector<bool>* hole, std::vector<uint32_t>* bad);
+    Status read_blocks(Chunk& chunk,
+                       uint32_t first,
+                       uint32_t count,
+                       ReadView view,
+                       MutableView out,
+                       std::vector<uint64_t>* plain,
+                       std::vector<bool>* hole,
+                       std::vector<uint32_t>* bad);
     Status load_image(const Version& version, MutableView out);
     bool take_cached(const Chunk& chunk, uint32_t block, const Version& version, MutableView out);
     Status write_home(uint64_t home_block, const Buffer& data);
@@ -216,7 +235,10 @@ private:
     Status vouch_for_log();
     void checkpoint_slice();
     Status carry_some(size_t most, bool* done);
-    void gather(const Chunk& chunk, uint64_t upto, uint32_t* next_block, size_t most,
+    void gather(const Chunk& chunk,
+                uint64_t upto,
+                uint32_t* next_block,
+                size_t most,
                 std::vector<CarryItem>& items);
     Status carry(std::vector<CarryItem>& items);
     Status carry_run(const CarryItem* items, size_t count);
@@ -258,19 +280,19 @@ private:
     std::map<ChunkId, Entry> chunks_;
     std::map<uint64_t, TrashItem> trash_;
     uint64_t next_trash_ = 1;
-    std::set<Key> dirty_;            // differ from the index
-    std::deque<Key> hot_order_;      // in memory, in order of loading
+    std::set<Key> dirty_;        // differ from the index
+    std::deque<Key> hot_order_;  // in memory, in order of loading
     uint64_t loads_ = 0;
     struct Gone {
         Key key;
         std::vector<IndexPlace> places;
     };
-    std::vector<Gone> gone_;         // purged, still in the index
+    std::vector<Gone> gone_;  // purged, still in the index
     std::map<uint32_t, std::pair<ChunkId, WriteName>> undecided_units_;  // limbo that undo names
 
     std::vector<Pending> pending_;
     std::vector<Done> waiting_;
-    std::set<ChunkId> noted_;        // commit points to be made durable with the next batch
+    std::set<ChunkId> noted_;  // commit points to be made durable with the next batch
     bool flush_scheduled_ = false;
     std::deque<CachedImage> image_cache_;
     Nanos checkpoint_not_before_ = 0;  // after one that found no space

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a log record does to the state in memory, the same when it is new and when it is done again
-// after a crash. Cannot fail: everything was checked before. A record sets what it touches outright,
-// so that doing it twice, or on a newer state and then its successors again, ends the same.
+// after a crash. Cannot fail: everything was checked before. A record sets what it touches
+// outright, so that doing it twice, or on a newer state and then its successors again, ends the
+// same.
 #include <algorithm>
 
 #include "chunkd/store/disk.h"
@@ -74,7 +75,8 @@ Status Disk::drop_trash(uint64_t number, bool redo) {
     if (it->second.entry.meta_at.bytes != 0) gone.places.push_back(it->second.entry.meta_at);
     for (uint32_t page = 0; page < kPagesPerChunk; ++page) {
         if (chunk->page_at[page].bytes != 0) gone.places.push_back(chunk->page_at[page]);
-        const Status loaded = ensure_pages(*chunk, page * kBlocksPerPage, (page + 1) * kBlocksPerPage);
+        const Status loaded =
+            ensure_pages(*chunk, page * kBlocksPerPage, (page + 1) * kBlocksPerPage);
         // A table that does not verify costs the space that it named, until the disk is made anew.
         if (loaded.code() == Errc::corrupt) continue;
         LFS_TRY(loaded);
@@ -117,7 +119,8 @@ void Disk::apply_runs(Chunk& chunk, const LogRecord& record, ImageCursor& images
             }
             if (run.kind == RunKind::image) {
                 Version image = images.next(run.sums[block - run.first]);
-                if (!redo) image_cache_.push_back({{chunk.trash, chunk.meta.chunk}, block, image.batch});
+                if (!redo)
+                    image_cache_.push_back({{chunk.trash, chunk.meta.chunk}, block, image.batch});
                 chunk.overlay[block] = std::move(image);
             } else {
                 chunk.overlay.erase(block);
@@ -149,7 +152,8 @@ void Disk::free_empty_units(Chunk& chunk, uint32_t first, uint32_t count, const 
         if (!empty) continue;
         chunk.set_unit(unit, kNoUnit);
         home_.free_to_limbo(home_unit);
-        if (planted_bug("store.reuse_space_at_once")) home_.release_limbo([](uint32_t) { return false; });
+        if (planted_bug("store.reuse_space_at_once"))
+            home_.release_limbo([](uint32_t) { return false; });
         if (by > chunk.meta.commit_point) undecided_units_[home_unit] = {chunk.meta.chunk, by};
     }
 }
@@ -157,14 +161,19 @@ void Disk::free_empty_units(Chunk& chunk, uint32_t first, uint32_t count, const 
 void Disk::apply_meta(Chunk& chunk, const LogRecord& record) {
     const WriteRecord& change = record.change;
     ChunkMeta& meta = chunk.meta;
-    const bool named = change.name.sequence != 0 && (record.kind == LogKind::data ||
-                       record.kind == LogKind::zero || record.kind == LogKind::truncate);
+    const bool named = change.name.sequence != 0 &&
+                       (record.kind == LogKind::data || record.kind == LogKind::zero ||
+                        record.kind == LogKind::truncate);
     if (named && change.name > meta.applied) meta.applied = change.name;
     // In redo a later commit point may be known already: then the record is decided.
     const bool known = !chunk.in_doubt.empty() && change.name <= chunk.in_doubt.back().name;
     if (named && change.name > meta.commit_point && !known) {
-        chunk.in_doubt.push_back({change.name, static_cast<RecordKind>(record.kind), change.session,
-                                  change.write_no, change.lowest_outstanding, change.offset,
+        chunk.in_doubt.push_back({change.name,
+                                  static_cast<RecordKind>(record.kind),
+                                  change.session,
+                                  change.write_no,
+                                  change.lowest_outstanding,
+                                  change.offset,
                                   change.length});
     }
     if (named) chunk.note_session(change.session, change.write_no, change.lowest_outstanding);

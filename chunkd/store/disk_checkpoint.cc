@@ -2,9 +2,10 @@
 // Checkpoint: images go home in slices between other work, then, in one piece, home is synced, the
 // index written and synced, the log cut. Never on the way of an answer, unless the log is full.
 //
-// A slice starts with everything submitted being durable, so that nothing that might still vanish is
-// written home or named by the index. Images newer than the checkpoint's start are left in the log: a
-// block that is written all the time is carried home once per checkpoint, not once per write.
+// A slice starts with everything submitted being durable, so that nothing that might still vanish
+// is written home or named by the index. Images newer than the checkpoint's start are left in the
+// log: a block that is written all the time is carried home once per checkpoint, not once per
+// write.
 #include <algorithm>
 
 #include "chunkd/store/disk.h"
@@ -25,7 +26,8 @@ constexpr uint64_t kMaxRun = 256;
 }  // namespace
 
 void Disk::start_checkpoint() {
-    if (checkpoint_.active || state_ != DiskState::ok || loop_.now() < checkpoint_not_before_) return;
+    if (checkpoint_.active || state_ != DiskState::ok || loop_.now() < checkpoint_not_before_)
+        return;
     const uint64_t wanted =
         options_.checkpoint_bytes != 0 ? options_.checkpoint_bytes : options_.wal_max_size / 4;
     if (wal_.live_bytes() < wanted) {
@@ -50,7 +52,8 @@ void Disk::checkpoint_slice() {
     const Nanos before = loop_.now();
     if (checkpoint_.from.number == 0 && !checkpoint_failed(begin_carrying()).is_ok()) return;
     bool done = false;
-    for (uint32_t pieces = 0; pieces < kSlicePieces && !done && loop_.now() - before < kSliceTime; ++pieces) {
+    for (uint32_t pieces = 0; pieces < kSlicePieces && !done && loop_.now() - before < kSliceTime;
+         ++pieces) {
         if (!checkpoint_failed(carry_some(kPieceBlocks, &done)).is_ok()) return;
     }
     if (done) {
@@ -62,11 +65,11 @@ void Disk::checkpoint_slice() {
         std::max(stats_.checkpoint_nanos_max, static_cast<uint64_t>(loop_.now() - before));
 }
 
-// From here on the batches so far are known to be synced, by a durable batch that says so: replay will
-// not look at the home blocks that they wrote directly, which carrying may overwrite. (Without it: 1
-// a batch writes block 5 straight home and, in a second record, an image of it; 2 the image is carried
-// home; 3 power cut; 4 replay finds that the direct data does not match and takes an acknowledged batch
-// for a torn one.)
+// From here on the batches so far are known to be synced, by a durable batch that says so: replay
+// will not look at the home blocks that they wrote directly, which carrying may overwrite. (Without
+// it: 1 a batch writes block 5 straight home and, in a second record, an image of it; 2 the image
+// is carried home; 3 power cut; 4 replay finds that the direct data does not match and takes an
+// acknowledged batch for a torn one.)
 Status Disk::vouch_for_log() {
     if (planted_bug("store.log_not_vouched_for")) return ok_status();  // [43]
     LFS_TRY(wal_.append({}, 0, {}));
@@ -79,8 +82,8 @@ Status Disk::begin_carrying() {
     return vouch_for_log();
 }
 
-// No space for the index is no reason to stop: what is carried home stays there, the log is not cut,
-// and the next try comes later.
+// No space for the index is no reason to stop: what is carried home stays there, the log is not
+// cut, and the next try comes later.
 Status Disk::checkpoint_failed(const Status& status) {
     if (status.is_ok()) return status;
     checkpoint_.active = false;
@@ -102,13 +105,14 @@ Status Disk::checkpoint_now() {
     return checkpoint_failed(finish_checkpoint());
 }
 
-// Takes up to about `most` blocks home, in the order of their places there, so that what was written
-// to many small chunks in a row is one write again. *done: there are no more.
+// Takes up to about `most` blocks home, in the order of their places there, so that what was
+// written to many small chunks in a row is one write again. *done: there are no more.
 Status Disk::carry_some(size_t most, bool* done) {
     std::vector<CarryItem> items;
     while (checkpoint_.next_key < checkpoint_.keys.size() && items.size() < most) {
         Chunk* chunk = find_hot(checkpoint_.keys[checkpoint_.next_key]);
-        if (chunk) gather(*chunk, checkpoint_.from.number - 1, &checkpoint_.next_block, most, items);
+        if (chunk)
+            gather(*chunk, checkpoint_.from.number - 1, &checkpoint_.next_block, most, items);
         if (!chunk || checkpoint_.next_block >= kChunkBlocks) {
             ++checkpoint_.next_key;
             checkpoint_.next_block = 0;
@@ -118,10 +122,13 @@ Status Disk::carry_some(size_t most, bool* done) {
     return carry(items);
 }
 
-// Adds the images of batches up to `upto` from *next_block on, whole units at a time, until there are
-// `most` items; then *next_block is where to go on, kChunkBlocks at the end. Blocks of these units
-// that hold nothing at home become gaps: writing zeros there makes one run of two.
-void Disk::gather(const Chunk& chunk, uint64_t upto, uint32_t* next_block, size_t most,
+// Adds the images of batches up to `upto` from *next_block on, whole units at a time, until there
+// are `most` items; then *next_block is where to go on, kChunkBlocks at the end. Blocks of these
+// units that hold nothing at home become gaps: writing zeros there makes one run of two.
+void Disk::gather(const Chunk& chunk,
+                  uint64_t upto,
+                  uint32_t* next_block,
+                  size_t most,
                   std::vector<CarryItem>& items) {
     auto it = chunk.overlay.lower_bound(*next_block);
     while (items.size() < most) {
@@ -138,7 +145,10 @@ void Disk::gather(const Chunk& chunk, uint64_t upto, uint32_t* next_block, size_
             auto image = chunk.overlay.find(block);
             const bool carried = image != chunk.overlay.end() && image->second.batch <= upto;
             if (!carried && chunk.home_sum(block) != kHole) continue;
-            items.push_back({uint64_t{home_unit} * kUnitBlocks + i, chunk.trash, chunk.meta.chunk, block,
+            items.push_back({uint64_t{home_unit} * kUnitBlocks + i,
+                             chunk.trash,
+                             chunk.meta.chunk,
+                             block,
                              carried});
         }
         *next_block = (unit + 1) * kUnitBlocks;
@@ -147,8 +157,9 @@ void Disk::gather(const Chunk& chunk, uint64_t upto, uint32_t* next_block, size_
 }
 
 Status Disk::carry(std::vector<CarryItem>& items) {
-    std::sort(items.begin(), items.end(),
-              [](const CarryItem& a, const CarryItem& b) { return a.home_block < b.home_block; });
+    std::sort(items.begin(), items.end(), [](const CarryItem& a, const CarryItem& b) {
+        return a.home_block < b.home_block;
+    });
     for (size_t first = 0; first < items.size();) {
         const uint64_t home_block = items[first].home_block;
         const size_t room = std::min<uint64_t>(kMaxRun, home_.contiguous(home_block));
@@ -201,7 +212,8 @@ Status Disk::keep_undo(Chunk& chunk, uint32_t block, uint64_t home_block) {
         if (version.kind != Version::Kind::home || version.home_block != home_block) continue;
         Buffer image = Buffer::allocate(kBlock);
         LFS_TRY(home_.read(home_block, image.mutable_view()));
-        const bool good = stored_sum(checksum(image.view()), chunk.meta.chunk, block) == version.sum;
+        const bool good =
+            stored_sum(checksum(image.view()), chunk.meta.chunk, block) == version.sum;
         version.kind = good ? Version::Kind::image : Version::Kind::lost;
         version.image = image;
         version.batch = 0;
@@ -273,8 +285,9 @@ Status Disk::write_chunk_index(Chunk& chunk, Entry& entry) {
         index_.drop(chunk.page_at[number]);
         const Page& page = *chunk.pages[number];
         const bool empty = page.sums().empty() && page.units().empty();
-        chunk.page_at[number] = empty ? IndexPlace{}
-                                      : index_.append(IndexKind::page, id, page.encode(number, chunk.trash));
+        chunk.page_at[number] =
+            empty ? IndexPlace{}
+                  : index_.append(IndexKind::page, id, page.encode(number, chunk.trash));
         if (empty) chunk.pages[number].reset();
     }
     chunk.dirty_pages = 0;
@@ -306,8 +319,8 @@ Status Disk::write_index() {
     const uint64_t directory = (chunks_.size() + trash_.size()) * 96 + 4096;
     const bool new_file = index_.wants_new_file(directory);
     LFS_TRY(index_.begin(new_file, index_bytes_needed() + (new_file ? directory : 0)));
-    // The trash first: a start that reads "chunk 7 is in the trash" takes 7 out of the live ones, and
-    // a second life of 7 must come behind that.
+    // The trash first: a start that reads "chunk 7 is in the trash" takes 7 out of the live ones,
+    // and a second life of 7 must come behind that.
     std::vector<Key> keys(dirty_.begin(), dirty_.end());
     std::stable_partition(keys.begin(), keys.end(), [](const Key& key) { return key.first != 0; });
     std::set<Key> still_dirty;
@@ -337,9 +350,9 @@ Status Disk::write_index() {
     return ok_status();
 }
 
-// Body: u32 entries, then per entry u64 chunk, u64 trash number, i64 removed at, u64 used units, place
-// of its meta record (u32 file, offset, bytes), u32 in doubt (0 or 1), u64 epoch, u64 * 3 applied, u64
-// length. What is not in the directory does not exist.
+// Body: u32 entries, then per entry u64 chunk, u64 trash number, i64 removed at, u64 used units,
+// place of its meta record (u32 file, offset, bytes), u32 in doubt (0 or 1), u64 epoch, u64 * 3
+// applied, u64 length. What is not in the directory does not exist.
 void Disk::write_directory() {
     ByteWriter body;
     uint32_t count = 0;

@@ -18,8 +18,8 @@ Disk::Pending& Disk::pending_batch(uint64_t record_bytes, uint64_t images) {
     const uint64_t limit = std::min(kBatchBytes, options_.wal_segment_size);
     if (!pending_.empty()) {
         const Pending& last = pending_.back();
-        const uint64_t bytes = Wal::batch_bytes(last.records.size() + record_bytes,
-                                                last.refs.size() + images);
+        const uint64_t bytes =
+            Wal::batch_bytes(last.records.size() + record_bytes, last.refs.size() + images);
         if (bytes <= limit) return pending_.back();
     }
     Pending batch;
@@ -55,7 +55,8 @@ void Disk::note_batch_written(Pending& batch, WalPlace first_image) {
         auto& overlay = batch.refs[i].chunk->overlay;
         auto it = overlay.find(batch.refs[i].block);
         if (it == overlay.end() || it->second.batch != batch.number) continue;
-        it->second.place = {first_image.slot, first_image.offset + static_cast<uint32_t>(i) * kBlock};
+        it->second.place = {first_image.slot,
+                            first_image.offset + static_cast<uint32_t>(i) * kBlock};
     }
 }
 

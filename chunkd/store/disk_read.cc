@@ -50,7 +50,10 @@ Status Disk::load_image(const Version& version, MutableView out) {
 }
 
 // False: not in the cache, or not what was stored (then the disk is asked).
-bool Disk::take_cached(const Chunk& chunk, uint32_t block, const Version& version, MutableView out) {
+bool Disk::take_cached(const Chunk& chunk,
+                       uint32_t block,
+                       const Version& version,
+                       MutableView out) {
     if (scrubbing_) return false;
     const uint8_t* cached = cache_.find(version.home_block);
     if (!cached) return false;
@@ -69,13 +72,19 @@ Status Disk::write_home(uint64_t home_block, const Buffer& data) {
 
 // `out` is aligned, count * kBlock bytes. Pages of the range must be loaded. The numbers of blocks
 // that do not verify are added to *bad (may be null); their bytes in `out` are zeroed.
-Status Disk::read_blocks(Chunk& chunk, uint32_t first, uint32_t count, ReadView view, MutableView out,
-                         std::vector<uint64_t>* plain, std::vector<bool>* hole,
+Status Disk::read_blocks(Chunk& chunk,
+                         uint32_t first,
+                         uint32_t count,
+                         ReadView view,
+                         MutableView out,
+                         std::vector<uint64_t>* plain,
+                         std::vector<bool>* hole,
                          std::vector<uint32_t>* bad) {
     std::vector<Version> versions;
     versions.reserve(count);
     for (uint32_t i = 0; i < count; ++i) {
-        versions.push_back(view == ReadView::newest ? chunk.newest(first + i) : chunk.committed(first + i));
+        versions.push_back(view == ReadView::newest ? chunk.newest(first + i)
+                                                    : chunk.committed(first + i));
         if (versions.back().kind == Version::Kind::lost && view == ReadView::committed) {
             return Status(Errc::busy, "the committed state is not at hand");
         }
@@ -97,7 +106,8 @@ Status Disk::read_blocks(Chunk& chunk, uint32_t first, uint32_t count, ReadView 
                    end - i < home_.contiguous(version.home_block)) {
                 ++end;
             }
-            status = home_.read(version.home_block, out.subspan(uint64_t{i} * kBlock, uint64_t{end - i} * kBlock));
+            status = home_.read(version.home_block,
+                                out.subspan(uint64_t{i} * kBlock, uint64_t{end - i} * kBlock));
         } else if (version.kind == Version::Kind::image) {
             status = load_image(version, here);
         } else {
@@ -125,8 +135,8 @@ Status Disk::read_blocks(Chunk& chunk, uint32_t first, uint32_t count, ReadView 
     return bad_blocks_error(chunk.meta.chunk, bad_here);
 }
 
-Result<BlockData> Disk::read(ChunkId id, uint64_t offset, uint64_t length, ReadView view,
-                             std::vector<uint32_t>* bad) {
+Result<BlockData> Disk::read(
+    ChunkId id, uint64_t offset, uint64_t length, ReadView view, std::vector<uint32_t>* bad) {
     LFS_TRY(check_range(offset, length, kMaxIoBytes));
     LFS_ASSIGN(Chunk * chunk, load(id));
     BlockData out;
@@ -142,14 +152,16 @@ Result<BlockData> Disk::read(ChunkId id, uint64_t offset, uint64_t length, ReadV
         return pages;
     }
     out.data = Buffer::allocate(uint64_t{end - first} * kBlock);
-    LFS_TRY(read_blocks(*chunk, first, end - first, view, out.data.mutable_view(), &out.plain, &out.hole, bad));
+    LFS_TRY(read_blocks(
+        *chunk, first, end - first, view, out.data.mutable_view(), &out.plain, &out.hole, bad));
     ++stats_.reads;
     stats_.read_bytes += out.data.size();
     return out;
 }
 
 Result<std::vector<uint64_t>> Disk::block_checksums(ChunkId id, uint32_t first, uint32_t count) {
-    if (first > kChunkBlocks || count > kChunkBlocks - first) return Status(Errc::inval, "block range");
+    if (first > kChunkBlocks || count > kChunkBlocks - first)
+        return Status(Errc::inval, "block range");
     LFS_ASSIGN(Chunk * chunk, load(id));
     LFS_TRY(ensure_pages(*chunk, first, first + count));
     std::vector<uint64_t> sums;
@@ -168,8 +180,10 @@ Result<Buffer> Disk::read_block_raw(ChunkId id, uint32_t block) {
     Buffer out = Buffer::allocate(kBlock);
     std::memset(out.mutable_data(), 0, kBlock);
     const Version version = chunk->newest(block);
-    if (version.kind == Version::Kind::home) LFS_TRY(failed(home_.read(version.home_block, out.mutable_view())));
-    if (version.kind == Version::Kind::image) LFS_TRY(failed(load_image(version, out.mutable_view())));
+    if (version.kind == Version::Kind::home)
+        LFS_TRY(failed(home_.read(version.home_block, out.mutable_view())));
+    if (version.kind == Version::Kind::image)
+        LFS_TRY(failed(load_image(version, out.mutable_view())));
     return out;
 }
 
@@ -194,7 +208,10 @@ Result<std::vector<Extent>> Disk::extents(ChunkId id, uint64_t offset, uint64_t 
 }
 
 // Verifies up to `max` blocks of one chunk from scrub_block_ on; sets it to 0 when it is through.
-Status Disk::scrub_chunk(Chunk& chunk, uint32_t max, uint32_t* looked_at, std::vector<BadBlock>& out) {
+Status Disk::scrub_chunk(Chunk& chunk,
+                         uint32_t max,
+                         uint32_t* looked_at,
+                         std::vector<BadBlock>& out) {
     constexpr uint32_t kPiece = 256;
     Buffer piece = Buffer::allocate(uint64_t{kPiece} * kBlock);
     const uint32_t end = chunk.end_block();
@@ -203,8 +220,14 @@ Status Disk::scrub_chunk(Chunk& chunk, uint32_t max, uint32_t* looked_at, std::v
         std::vector<uint32_t> bad;
         Status status = ensure_pages(chunk, scrub_block_, scrub_block_ + count);
         if (status.is_ok()) {
-            status = read_blocks(chunk, scrub_block_, count, ReadView::newest,
-                                 piece.mutable_view().first(uint64_t{count} * kBlock), nullptr, nullptr, &bad);
+            status = read_blocks(chunk,
+                                 scrub_block_,
+                                 count,
+                                 ReadView::newest,
+                                 piece.mutable_view().first(uint64_t{count} * kBlock),
+                                 nullptr,
+                                 nullptr,
+                                 &bad);
         } else if (status.code() == Errc::corrupt) {
             for (uint32_t i = 0; i < count; ++i) bad.push_back(scrub_block_ + i);
         }

@@ -52,20 +52,25 @@ Status Disk::visit_index(const IndexLog::Record& record) {
             in.get<uint32_t>();
             if (revision != kIndexRevision || in.get<uint64_t>() != identity_.uuid_high ||
                 in.get<uint64_t>() != identity_.uuid_low) {
-                return Status(Errc::corrupt, identity_.dir + ": the index is of another disk or version");
+                return Status(Errc::corrupt,
+                              identity_.dir + ": the index is of another disk or version");
             }
             return ok_status();
         }
-        case IndexKind::directory: return visit_directory(record.body);
-        case IndexKind::meta: return visit_meta(record);
-        case IndexKind::alloc: return home_.decode_page(static_cast<uint32_t>(record.key), record.body);
+        case IndexKind::directory:
+            return visit_directory(record.body);
+        case IndexKind::meta:
+            return visit_meta(record);
+        case IndexKind::alloc:
+            return home_.decode_page(static_cast<uint32_t>(record.key), record.body);
         case IndexKind::gone: {
             ByteReader in(record.body);
             trash_.erase(in.get<uint64_t>());
             return ok_status();
         }
         case IndexKind::page:
-        case IndexKind::commit: break;
+        case IndexKind::commit:
+            break;
     }
     return ok_status();
 }
@@ -138,12 +143,14 @@ Status Disk::replay(const IndexCommit& commit) {
             LFS_ASSIGN(LogRecord record, decode_record(in));
             records.push_back(std::move(record));
         }
-        // Up to synced_upto the data is there, or it is damage that readers will meet. Behind that a
-        // crash may have torn it; nobody was told about these batches.
+        // Up to synced_upto the data is there, or it is damage that readers will meet. Behind that
+        // a crash may have torn it; nobody was told about these batches.
         if (batch.number > synced_upto) {
             LFS_ASSIGN(bool whole, tail_is_whole(batch, records));
             if (!whole) {
-                LFS_LOG(info, "disk {}: the log ends before batch {}, which a crash tore", number_,
+                LFS_LOG(info,
+                        "disk {}: the log ends before batch {}, which a crash tore",
+                        number_,
                         batch.number);
                 break;
             }
@@ -170,19 +177,22 @@ Result<bool> Disk::tail_is_whole(const WalBatch& batch, const std::vector<LogRec
                 const uint32_t number = run.first + i;
                 Status status;
                 if (run.kind == RunKind::image) {
-                    if (++images > batch.image_count) return Status(Errc::corrupt, "log: image count");
+                    if (++images > batch.image_count)
+                        return Status(Errc::corrupt, "log: image count");
                     status = wal_.read_image(place, block.mutable_view());
                     place.offset += kBlock;
                 } else {
                     auto unit = units.find(number / kUnitBlocks);
-                    if (unit == units.end()) return Status(Errc::corrupt, "log: direct block without unit");
+                    if (unit == units.end())
+                        return Status(Errc::corrupt, "log: direct block without unit");
                     const uint64_t home_block =
                         uint64_t{unit->second} * kUnitBlocks + number % kUnitBlocks;
                     status = home_.read(home_block, block.mutable_view());
                 }
                 if (status.code() == Errc::corrupt) return false;
                 LFS_TRY(status);
-                if (stored_sum(checksum(block.view()), record.change.chunk, number) != run.sums[i]) {
+                if (stored_sum(checksum(block.view()), record.change.chunk, number) !=
+                    run.sums[i]) {
                     return false;
                 }
             }
@@ -248,7 +258,8 @@ Status Disk::redo_record(const LogRecord& record, ImageCursor& images) {
         case LogKind::truncate:
         case LogKind::set_epoch:
         case LogKind::commit_point:
-        case LogKind::rewrite: break;
+        case LogKind::rewrite:
+            break;
     }
     if (!has(id)) return ok_status();  // it was removed later; its trash entry is complete
     LFS_ASSIGN(Chunk * chunk, load(id));
@@ -288,7 +299,8 @@ Status Disk::settle_units() {
                 continue;
             }
             if (home_unit == kNoUnit) {
-                return Status(Errc::corrupt, fmt::format("chunk {}: unit {} has no home", key.second.value, unit));
+                return Status(Errc::corrupt,
+                              fmt::format("chunk {}: unit {} has no home", key.second.value, unit));
             }
             if (home_.used(home_unit)) {
                 return Status(Errc::corrupt, fmt::format("home unit {} has two owners", home_unit));

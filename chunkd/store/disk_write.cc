@@ -2,8 +2,8 @@
 // Admission of a change: everything that can be refused is refused here, before anything happened.
 //
 // Whole blocks of units that have no home yet go straight there if enough of them follow each other
-// (direct); all other blocks go into the log as images, built from a verified old block where only a
-// part of it changes [hazard 15]. Home space for all of them is taken now [hazard 20].
+// (direct); all other blocks go into the log as images, built from a verified old block where only
+// a part of it changes [hazard 15]. Home space for all of them is taken now [hazard 20].
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -46,19 +46,24 @@ Status check_bounds(const WriteRecord& record) {
 Status Disk::admit(const Chunk& chunk, const WriteRecord& record) const {
     if (!has_name(record.kind) || record.name.sequence == 0) return ok_status();
     if (record.name <= chunk.meta.applied) {
-        return invalid(fmt::format("chunk {}: write {} is not above {}", record.chunk.value,
-                                   record.name.sequence, chunk.meta.applied.sequence));
+        return invalid(fmt::format("chunk {}: write {} is not above {}",
+                                   record.chunk.value,
+                                   record.name.sequence,
+                                   chunk.meta.applied.sequence));
     }
-    if (chunk.in_doubt.size() >= kMaxInDoubt) return Status(Errc::busy, "too many undecided writes");
+    if (chunk.in_doubt.size() >= kMaxInDoubt)
+        return Status(Errc::busy, "too many undecided writes");
     return ok_status();
 }
 
 // Fills payload.plain; compares it with the bytes unless the caller did.
 Status Disk::check_payload(const WriteRecord& record, Payload& payload) const {
-    if (payload.data.size() != record.length) return invalid("payload does not have the record's length");
+    if (payload.data.size() != record.length)
+        return invalid("payload does not have the record's length");
     const uint64_t first = record.offset / kBlock;
     const uint64_t blocks = (record.offset + record.length - 1) / kBlock - first + 1;
-    if (!payload.plain.empty() && payload.plain.size() != blocks) return invalid("number of checksums");
+    if (!payload.plain.empty() && payload.plain.size() != blocks)
+        return invalid("number of checksums");
     if (payload.verified && !payload.plain.empty()) return ok_status();
     const bool given = !payload.plain.empty();
     payload.plain.resize(blocks);
@@ -67,7 +72,8 @@ Status Disk::check_payload(const WriteRecord& record, Payload& payload) const {
         const uint64_t to = std::min(record.offset + record.length, (first + i + 1) * kBlock);
         const uint64_t sum = checksum(payload.data.view().subspan(from - record.offset, to - from));
         if (given && payload.plain[i] != sum) {
-            return Status(Errc::corrupt, fmt::format("data of block {} arrived damaged", first + i));
+            return Status(Errc::corrupt,
+                          fmt::format("data of block {} arrived damaged", first + i));
         }
         payload.plain[i] = sum;
     }
@@ -91,13 +97,22 @@ Status Disk::write(WriteRecord record, Payload payload, Done done, std::vector<u
     }
     Status planned;
     switch (record.kind) {
-        case RecordKind::data: planned = plan_data(plan, record, payload, bad); break;
-        case RecordKind::zero: planned = plan_zero(plan, record, bad); break;
-        case RecordKind::truncate: planned = plan_truncate(plan, record, bad); break;
+        case RecordKind::data:
+            planned = plan_data(plan, record, payload, bad);
+            break;
+        case RecordKind::zero:
+            planned = plan_zero(plan, record, bad);
+            break;
+        case RecordKind::truncate:
+            planned = plan_truncate(plan, record, bad);
+            break;
         case RecordKind::create:
         case RecordKind::set_epoch:
-        case RecordKind::commit_point: break;
-        case RecordKind::remove: planned = invalid("use remove()"); break;
+        case RecordKind::commit_point:
+            break;
+        case RecordKind::remove:
+            planned = invalid("use remove()");
+            break;
     }
     if (!planned.is_ok()) {
         drop_plan(plan);
@@ -109,8 +124,8 @@ Status Disk::write(WriteRecord record, Payload payload, Done done, std::vector<u
 }
 
 // Takes blocks from another member as they are.
-Status Disk::rewrite(ChunkId id, const BlockData& blocks, const WriteName& as_of, uint64_t length,
-                     Done done) {
+Status Disk::rewrite(
+    ChunkId id, const BlockData& blocks, const WriteName& as_of, uint64_t length, Done done) {
     if (state_ != DiskState::ok) return io_error();
     const size_t count = blocks.plain.size();
     const auto first = static_cast<uint32_t>(blocks.first_block);
@@ -127,7 +142,8 @@ Status Disk::rewrite(ChunkId id, const BlockData& blocks, const WriteName& as_of
     for (uint32_t i = 0; i < count; ++i) {
         const View block = blocks.data.view().subspan(uint64_t{i} * kBlock, kBlock);
         if (!blocks.hole[i] && checksum(block) != blocks.plain[i]) {
-            return Status(Errc::corrupt, fmt::format("copy of block {} arrived damaged", first + i));
+            return Status(Errc::corrupt,
+                          fmt::format("copy of block {} arrived damaged", first + i));
         }
     }
     LFS_TRY(ensure_pages(*chunk, first, first + static_cast<uint32_t>(count)));
@@ -152,7 +168,8 @@ Status Disk::rewrite(ChunkId id, const BlockData& blocks, const WriteName& as_of
         if (hole) {
             holes.push_back({first + i, end - i, RunKind::hole, {}});
         } else {
-            const Buffer part = aligned(blocks.data.slice(uint64_t{i} * kBlock, uint64_t{end - i} * kBlock));
+            const Buffer part =
+                aligned(blocks.data.slice(uint64_t{i} * kBlock, uint64_t{end - i} * kBlock));
             if (Status status = plan_whole(plan, first + i, part, &blocks.plain[i], true);
                 !status.is_ok()) {
                 drop_plan(plan);
@@ -165,7 +182,9 @@ Status Disk::rewrite(ChunkId id, const BlockData& blocks, const WriteName& as_of
     return execute(plan, std::move(done));
 }
 
-Status Disk::plan_data(Plan& plan, const WriteRecord& record, Payload& payload,
+Status Disk::plan_data(Plan& plan,
+                       const WriteRecord& record,
+                       Payload& payload,
                        std::vector<uint32_t>* bad) {
     const uint64_t end = record.offset + record.length;
     auto first = static_cast<uint32_t>(record.offset / kBlock);
@@ -221,7 +240,8 @@ Status Disk::plan_truncate(Plan& plan, const WriteRecord& record, std::vector<ui
     LFS_TRY(ensure_pages(*plan.chunk, first, plan.chunk->end_block()));
     const auto keep = static_cast<uint32_t>(record.length % kBlock);
     if (keep != 0) {
-        if (!plan.chunk->is_hole(first)) LFS_TRY(plan_partial(plan, first, keep, {}, kBlock - keep, bad));
+        if (!plan.chunk->is_hole(first))
+            LFS_TRY(plan_partial(plan, first, keep, {}, kBlock - keep, bad));
         ++first;
     }
     if (first < kChunkBlocks && !planted_bug("store.truncate_keeps_blocks")) {  // [6]
@@ -231,11 +251,15 @@ Status Disk::plan_truncate(Plan& plan, const WriteRecord& record, std::vector<ui
 }
 
 // A block of which `bytes` (or, if none, `zeros` zeros) from byte `from` on change.
-Status Disk::plan_partial(Plan& plan, uint32_t block, uint32_t from, View bytes, uint32_t zeros,
+Status Disk::plan_partial(Plan& plan,
+                          uint32_t block,
+                          uint32_t from,
+                          View bytes,
+                          uint32_t zeros,
                           std::vector<uint32_t>* bad) {
     Buffer image = Buffer::allocate(kBlock);
-    LFS_TRY(read_blocks(*plan.chunk, block, 1, ReadView::newest, image.mutable_view(), nullptr, nullptr,
-                        bad));
+    LFS_TRY(read_blocks(
+        *plan.chunk, block, 1, ReadView::newest, image.mutable_view(), nullptr, nullptr, bad));
     if (!bytes.empty()) std::memcpy(image.mutable_data() + from, bytes.data(), bytes.size());
     if (zeros > 0) std::memset(image.mutable_data() + from, 0, zeros);
     const uint64_t plain = checksum(image.view());
@@ -247,8 +271,8 @@ bool Disk::direct_unit(const Plan& plan, uint32_t chunk_unit) const {
 }
 
 // `data`: whole blocks from `first` on, aligned in memory. Cuts them into direct runs and images.
-Status Disk::plan_whole(Plan& plan, uint32_t first, const Buffer& data, const uint64_t* plain,
-                        bool direct_allowed) {
+Status Disk::plan_whole(
+    Plan& plan, uint32_t first, const Buffer& data, const uint64_t* plain, bool direct_allowed) {
     const auto count = static_cast<uint32_t>(data.size() / kBlock);
     auto part = [&](uint32_t from, uint32_t to) {
         return data.slice(uint64_t{from - first} * kBlock, uint64_t{to - from} * kBlock);
@@ -257,7 +281,8 @@ Status Disk::plan_whole(Plan& plan, uint32_t first, const Buffer& data, const ui
     uint32_t at = (first + kUnitBlocks - 1) / kUnitBlocks * kUnitBlocks;
     while (direct_allowed && at + kUnitBlocks <= first + count) {
         uint32_t end = at;
-        while (end + kUnitBlocks <= first + count && direct_unit(plan, end / kUnitBlocks)) end += kUnitBlocks;
+        while (end + kUnitBlocks <= first + count && direct_unit(plan, end / kUnitBlocks))
+            end += kUnitBlocks;
         if (end > at && uint64_t{end - at} * kBlock >= options_.direct_min) {
             if (at > done) {
                 LFS_TRY(plan_images(plan, done, at - done, part(done, at), plain + (done - first)));
@@ -268,7 +293,8 @@ Status Disk::plan_whole(Plan& plan, uint32_t first, const Buffer& data, const ui
         at = std::max(end, at + kUnitBlocks);
     }
     if (done == first + count) return ok_status();
-    return plan_images(plan, done, first + count - done, part(done, first + count), plain + (done - first));
+    return plan_images(
+        plan, done, first + count - done, part(done, first + count), plain + (done - first));
 }
 
 Status Disk::take_units(Plan& plan, const std::vector<uint32_t>& chunk_units, bool direct) {
@@ -287,8 +313,8 @@ Status Disk::take_units(Plan& plan, const std::vector<uint32_t>& chunk_units, bo
     return ok_status();
 }
 
-Status Disk::plan_images(Plan& plan, uint32_t first, uint32_t count, const Buffer& data,
-                         const uint64_t* plain) {
+Status Disk::plan_images(
+    Plan& plan, uint32_t first, uint32_t count, const Buffer& data, const uint64_t* plain) {
     std::vector<uint32_t> wanted;
     for (uint32_t unit = first / kUnitBlocks; unit <= (first + count - 1) / kUnitBlocks; ++unit) {
         if (direct_unit(plan, unit)) wanted.push_back(unit);
@@ -303,8 +329,8 @@ Status Disk::plan_images(Plan& plan, uint32_t first, uint32_t count, const Buffe
     return ok_status();
 }
 
-Status Disk::plan_direct(Plan& plan, uint32_t first, uint32_t count, const Buffer& data,
-                         const uint64_t* plain) {
+Status Disk::plan_direct(
+    Plan& plan, uint32_t first, uint32_t count, const Buffer& data, const uint64_t* plain) {
     std::vector<uint32_t> wanted;
     for (uint32_t unit = first / kUnitBlocks; unit < (first + count) / kUnitBlocks; ++unit) {
         wanted.push_back(unit);

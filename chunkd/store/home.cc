@@ -14,7 +14,9 @@ namespace {
 constexpr uint64_t kFillPiece = 1 << 20;
 constexpr uint64_t kFillAtOnce = 8 << 20;  // when a small direct write finds no written space
 
-bool bit(const std::vector<uint64_t>& map, uint32_t at) { return (map[at / 64] >> (at % 64) & 1) != 0; }
+bool bit(const std::vector<uint64_t>& map, uint32_t at) {
+    return (map[at / 64] >> (at % 64) & 1) != 0;
+}
 
 std::string file_path(const std::string& dir, size_t index) {
     return fmt::format("{}/home/{:06}", dir, index);
@@ -23,7 +25,8 @@ std::string file_path(const std::string& dir, size_t index) {
 }  // namespace
 
 Home::Home(FileSystem& fs, HomeOptions options)
-    : fs_(fs), options_(std::move(options)),
+    : fs_(fs),
+      options_(std::move(options)),
       units_per_file_(static_cast<uint32_t>(options_.file_size / kUnitBytes)) {
     LFS_ASSERT(units_per_file_ > 0 && units_per_file_ % 64 == 0);
 }
@@ -90,16 +93,16 @@ Result<bool> Home::grow(uint32_t units_wanted) {
     if (room == 0) return false;
     if (files_.empty() || files_.back().units >= units_per_file_) {
         FileState state;
-        LFS_ASSIGN(state.file,
-                   fs_.open(file_path(options_.dir, files_.size()), {.create = true, .direct = true}));
+        LFS_ASSIGN(
+            state.file,
+            fs_.open(file_path(options_.dir, files_.size()), {.create = true, .direct = true}));
         LFS_TRY(state.file->sync());
         LFS_TRY(fs_.sync_dir(options_.dir + "/home"));
         files_.push_back(std::move(state));
         resize_maps();
     }
     const uint64_t step = std::max<uint64_t>(options_.step / kUnitBytes, units_wanted);
-    const uint64_t units =
-        std::min({step, room, uint64_t{units_per_file_} - files_.back().units});
+    const uint64_t units = std::min({step, room, uint64_t{units_per_file_} - files_.back().units});
     Status grown = grow_file(files_.size() - 1, static_cast<uint32_t>(units));
     if (grown.code() == Errc::nospc) return false;
     LFS_TRY(grown);
@@ -174,7 +177,8 @@ void Home::release_limbo(const std::function<bool(uint32_t)>& keep) {
 }
 
 Status Home::mark_used(uint32_t unit) {
-    if (!exists(unit)) return Status(Errc::corrupt, fmt::format("{}: no home unit {}", options_.dir, unit));
+    if (!exists(unit))
+        return Status(Errc::corrupt, fmt::format("{}: no home unit {}", options_.dir, unit));
     if (!bit(used_, unit)) set_used(unit, true);
     return ok_status();
 }
@@ -263,8 +267,8 @@ Result<bool> Home::fill_step() {
     return true;
 }
 
-// Writes zeros into the next free units that were never written, at most kFillPiece; not yet synced.
-// Returns how many, 0 if there are none.
+// Writes zeros into the next free units that were never written, at most kFillPiece; not yet
+// synced. Returns how many, 0 if there are none.
 Result<uint32_t> Home::fill_piece() {
     const auto words = static_cast<uint32_t>(used_.size());
     uint32_t unit = kNoUnit;
@@ -282,15 +286,16 @@ Result<uint32_t> Home::fill_piece() {
     }
     uint32_t count = 0;
     while (count < kFillPiece / kUnitBytes && exists(unit + count) &&
-           (unit + count) / units_per_file_ == unit / units_per_file_ && !bit(used_, unit + count) &&
-           !written(unit + count)) {
+           (unit + count) / units_per_file_ == unit / units_per_file_ &&
+           !bit(used_, unit + count) && !written(unit + count)) {
         ++count;
     }
     if (zeros_.empty()) {
         zeros_ = Buffer::allocate(kFillPiece);
         std::memset(zeros_.mutable_data(), 0, kFillPiece);
     }
-    LFS_TRY(write(uint64_t{unit} * kUnitBlocks, {zeros_.view().first(uint64_t{count} * kUnitBytes)}));
+    LFS_TRY(
+        write(uint64_t{unit} * kUnitBlocks, {zeros_.view().first(uint64_t{count} * kUnitBytes)}));
     fill_cursor_ = unit + count;
     return count;
 }

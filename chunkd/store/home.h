@@ -3,9 +3,9 @@
 // and never shrink. Space is allocated in units of 16 KiB; a block is addressed by its *home block*
 // = unit * 4 + block inside the unit, counted over all files.
 //
-// A unit is free, used, or in limbo: freed, but an index on disk or an undecided write may still name
-// it, so nobody may overwrite it before release_limbo(). *Written* units have been written and synced
-// once: a direct write into them is covered by any later sync of the disk (File::
+// A unit is free, used, or in limbo: freed, but an index on disk or an undecided write may still
+// name it, so nobody may overwrite it before release_limbo(). *Written* units have been written and
+// synced once: a direct write into them is covered by any later sync of the disk (File::
 // durable_with_any_sync); into others (allocated, never written) only by a sync of the file itself,
 // because the conversion of the extent is metadata [hazard 16d].
 // What is used and written is stored by the index, in pages of kUnitsPerAllocPage units.
@@ -40,13 +40,13 @@ public:
     Status open();
 
     // `count` free units, in as few runs as it can, near behind unit `hint` if that is not kNoUnit.
-    // `direct`: for writes that are acknowledged with the next log batch. They want written units; if
-    // few are needed and none are left, some more are made now, because one sync of the file for many
-    // small direct writes is far cheaper than one for each (the conversion of an unwritten extent
-    // waits for the journal of the host's file system). Large ones rather pay that than write twice.
-    // nospc: not even by growing; nothing was taken then. io: growing failed.
+    // `direct`: for writes that are acknowledged with the next log batch. They want written units;
+    // if few are needed and none are left, some more are made now, because one sync of the file for
+    // many small direct writes is far cheaper than one for each (the conversion of an unwritten
+    // extent waits for the journal of the host's file system). Large ones rather pay that than
+    // write twice. nospc: not even by growing; nothing was taken then. io: growing failed.
     Result<std::vector<uint32_t>> allocate(uint32_t count, uint32_t hint, bool direct);
-    void give_back(uint32_t unit);      // allocated by a write that was refused: free at once
+    void give_back(uint32_t unit);  // allocated by a write that was refused: free at once
     void free_to_limbo(uint32_t unit);
     // Units of which `keep` says true stay in limbo.
     void release_limbo(const std::function<bool(uint32_t)>& keep);
@@ -62,7 +62,7 @@ public:
     uint64_t contiguous(uint64_t home_block) const;
     // Before a log batch that names direct writes: syncs the files that no other sync covers.
     Status sync_uncovered();
-    Status sync_all();  // every file written to since its last sync
+    Status sync_all();    // every file written to since its last sync
     Status sync_files();  // every file: what another process may have left unsynced
 
     // One piece of writing free unwritten space ahead; false if there is nothing to do.
@@ -104,15 +104,15 @@ private:
     const HomeOptions options_;
     const uint32_t units_per_file_;
     std::vector<FileState> files_;
-    std::vector<uint64_t> used_;     // bit per unit, over whole files
+    std::vector<uint64_t> used_;  // bit per unit, over whole files
     std::vector<uint64_t> written_;
     std::vector<uint32_t> limbo_;
     std::set<uint32_t> dirty_pages_;
     uint64_t total_units_ = 0;
-    uint64_t used_units_ = 0;        // limbo included
+    uint64_t used_units_ = 0;  // limbo included
     uint64_t free_written_ = 0;
-    uint32_t cursor_ = 0;         // where the next direct write without a hint looks first
-    uint32_t image_cursor_ = 0;   // and the next image
+    uint32_t cursor_ = 0;        // where the next direct write without a hint looks first
+    uint32_t image_cursor_ = 0;  // and the next image
     Buffer zeros_;
     uint32_t fill_cursor_ = 0;
     uint64_t syncs_ = 0;

@@ -24,7 +24,8 @@ bool parse_hex64(std::string_view text, uint64_t* value) {
 }
 
 bool parse_hex128(std::string_view text, uint64_t* high, uint64_t* low) {
-    return text.size() == 32 && parse_hex64(text.substr(0, 16), high) && parse_hex64(text.substr(16), low);
+    return text.size() == 32 && parse_hex64(text.substr(0, 16), high) &&
+           parse_hex64(text.substr(16), low);
 }
 
 std::string with_sum(std::string text) {
@@ -40,9 +41,11 @@ Result<std::vector<std::string>> checked_lines(const Bytes& bytes, const std::st
     if (at == std::string::npos || text.size() != at + 21 ||
         !parse_hex64(std::string_view(text).substr(at + 4, 16), &sum) ||
         checksum(as_view(std::string_view(text).substr(0, at))) != sum) {
-        return Status(Errc::corrupt,
-                      path + " does not verify: it was damaged or edited. Restore the file, or give this "
-                             "chunkd an empty directory and let the cluster copy its chunks again");
+        return Status(
+            Errc::corrupt,
+            path +
+                " does not verify: it was damaged or edited. Restore the file, or give this "
+                "chunkd an empty directory and let the cluster copy its chunks again");
     }
     std::vector<std::string> lines;
     size_t start = 0;
@@ -56,7 +59,8 @@ Result<std::vector<std::string>> checked_lines(const Bytes& bytes, const std::st
 
 std::string value_of(const std::vector<std::string>& lines, std::string_view key) {
     for (const std::string& line : lines) {
-        if (line.size() > key.size() && line.compare(0, key.size(), key) == 0 && line[key.size()] == ' ') {
+        if (line.size() > key.size() && line.compare(0, key.size(), key) == 0 &&
+            line[key.size()] == ' ') {
             return line.substr(key.size() + 1);
         }
     }
@@ -71,14 +75,18 @@ Result<Identity> read_identity(FileSystem& fs, const std::string& dir) {
     identity.dir = dir;
     const std::string format = value_of(lines, "format");
     if (format != "1") {
-        return Status(Errc::config, fmt::format("{}: expected disk format 1, found '{}': this directory "
-                                                "needs another version of lumeofs-chunkd", path, format));
+        return Status(Errc::config,
+                      fmt::format("{}: expected disk format 1, found '{}': this directory "
+                                  "needs another version of lumeofs-chunkd",
+                                  path,
+                                  format));
     }
     const std::string node = value_of(lines, "node");
     uint64_t number = 0;
     const bool node_ok =
         std::from_chars(node.data(), node.data() + node.size(), number).ec == std::errc();
-    if (!parse_hex128(value_of(lines, "uuid"), &identity.uuid_high, &identity.uuid_low) || !node_ok ||
+    if (!parse_hex128(value_of(lines, "uuid"), &identity.uuid_high, &identity.uuid_low) ||
+        !node_ok ||
         !parse_hex128(value_of(lines, "cluster"), &identity.cluster_high, &identity.cluster_low)) {
         return Status(Errc::corrupt, path + " is malformed");
     }
@@ -92,7 +100,9 @@ struct RecordedDisk {
     std::string dir;
 };
 
-Status read_record(FileSystem& fs, const std::string& path, std::map<std::string, RecordedDisk>& into) {
+Status read_record(FileSystem& fs,
+                   const std::string& path,
+                   std::map<std::string, RecordedDisk>& into) {
     LFS_ASSIGN(bool there, fs.exists(path));
     if (!there) return ok_status();
     LFS_ASSIGN(Bytes bytes, read_file(fs, path, kSmallFileMax));
@@ -106,31 +116,40 @@ Status read_record(FileSystem& fs, const std::string& path, std::map<std::string
 }
 
 Status check_owner(const Identity& identity, const StoreOptions& options) {
-    if (identity.cluster_high != options.cluster_id_high || identity.cluster_low != options.cluster_id_low) {
-        return Status(Errc::config,
-                      fmt::format("{} belongs to another cluster: expected cluster {}, found {}. Use an "
-                                  "empty directory, or the configuration of that cluster",
-                                  identity.dir, hex128(options.cluster_id_high, options.cluster_id_low),
-                                  hex128(identity.cluster_high, identity.cluster_low)));
+    if (identity.cluster_high != options.cluster_id_high ||
+        identity.cluster_low != options.cluster_id_low) {
+        return Status(
+            Errc::config,
+            fmt::format("{} belongs to another cluster: expected cluster {}, found {}. Use an "
+                        "empty directory, or the configuration of that cluster",
+                        identity.dir,
+                        hex128(options.cluster_id_high, options.cluster_id_low),
+                        hex128(identity.cluster_high, identity.cluster_low)));
     }
     if (identity.node && options.node && identity.node != options.node) {
-        return Status(Errc::config,
-                      fmt::format("{} belongs to another node: expected node {}, found {}. Start chunkd "
-                                  "with that node's configuration, or use an empty directory",
-                                  identity.dir, options.node.value, identity.node.value));
+        return Status(
+            Errc::config,
+            fmt::format("{} belongs to another node: expected node {}, found {}. Start chunkd "
+                        "with that node's configuration, or use an empty directory",
+                        identity.dir,
+                        options.node.value,
+                        identity.node.value));
     }
     return ok_status();
 }
 
-Status check_new_dir(FileSystem& fs, const std::string& dir,
+Status check_new_dir(FileSystem& fs,
+                     const std::string& dir,
                      const std::map<std::string, RecordedDisk>& record) {
     for (const auto& [uuid, disk] : record) {
         if (disk.dir != dir) continue;
-        return Status(Errc::config,
-                      fmt::format("disk missing: {} should hold disk {}, but it is empty. Is it mounted? "
-                                  "If the disk is lost for good, remove its line from the records "
-                                  "('disks') or use another directory",
-                                  dir, uuid));
+        return Status(
+            Errc::config,
+            fmt::format("disk missing: {} should hold disk {}, but it is empty. Is it mounted? "
+                        "If the disk is lost for good, remove its line from the records "
+                        "('disks') or use another directory",
+                        dir,
+                        uuid));
     }
     LFS_ASSIGN(auto names, fs.list(dir));
     for (const std::string& name : names) {
@@ -139,10 +158,12 @@ Status check_new_dir(FileSystem& fs, const std::string& dir,
             LFS_ASSIGN(auto inside, fs.list(dir + "/" + name));
             if (inside.empty()) continue;
         }
-        return Status(Errc::config,
-                      fmt::format("{} is neither a chunkd data directory (no 'identity' in it) nor empty "
-                                  "(found '{}'): name an empty directory",
-                                  dir, name));
+        return Status(
+            Errc::config,
+            fmt::format("{} is neither a chunkd data directory (no 'identity' in it) nor empty "
+                        "(found '{}'): name an empty directory",
+                        dir,
+                        name));
     }
     return ok_status();
 }
@@ -150,21 +171,26 @@ Status check_new_dir(FileSystem& fs, const std::string& dir,
 Status check_all_there(const std::map<std::string, RecordedDisk>& record,
                        const std::vector<ClaimedDisk>& claimed) {
     for (const auto& [uuid, disk] : record) {
-        const bool found = std::any_of(claimed.begin(), claimed.end(), [&](const ClaimedDisk& item) {
-            return item.identity.uuid_text() == uuid;
-        });
+        const bool found =
+            std::any_of(claimed.begin(), claimed.end(), [&](const ClaimedDisk& item) {
+                return item.identity.uuid_text() == uuid;
+            });
         if (!found) {
-            return Status(Errc::config,
-                          fmt::format("disk missing: this node has disk {} (last seen at {}), but no "
-                                      "configured directory holds it. Add its directory, or remove its "
-                                      "line from the records ('disks') if it is lost for good",
-                                      uuid, disk.dir));
+            return Status(
+                Errc::config,
+                fmt::format("disk missing: this node has disk {} (last seen at {}), but no "
+                            "configured directory holds it. Add its directory, or remove its "
+                            "line from the records ('disks') if it is lost for good",
+                            uuid,
+                            disk.dir));
         }
     }
     return ok_status();
 }
 
-Status write_records(FileSystem& fs, const StoreOptions& options, const std::vector<ClaimedDisk>& claimed) {
+Status write_records(FileSystem& fs,
+                     const StoreOptions& options,
+                     const std::vector<ClaimedDisk>& claimed) {
     std::string text;
     for (const ClaimedDisk& item : claimed) {
         text += fmt::format("disk {} {}\n", item.identity.uuid_text(), item.identity.dir);
@@ -186,10 +212,11 @@ Status write_records(FileSystem& fs, const StoreOptions& options, const std::vec
 std::string Identity::uuid_text() const { return hex128(uuid_high, uuid_low); }
 
 Status write_identity(FileSystem& fs, const Identity& identity) {
-    const std::string text =
-        fmt::format("format 1\nuuid {}\ncluster {}\nnode {}\nready {}\n", identity.uuid_text(),
-                    hex128(identity.cluster_high, identity.cluster_low), identity.node.value,
-                    identity.ready ? 1 : 0);
+    const std::string text = fmt::format("format 1\nuuid {}\ncluster {}\nnode {}\nready {}\n",
+                                         identity.uuid_text(),
+                                         hex128(identity.cluster_high, identity.cluster_low),
+                                         identity.node.value,
+                                         identity.ready ? 1 : 0);
     return replace_file(fs, identity.dir + "/identity", as_view(with_sum(text)));
 }
 
@@ -205,7 +232,8 @@ Result<std::vector<ClaimedDisk>> claim_disks(FileSystem& fs, const StoreOptions&
         ClaimedDisk disk;
         auto lock = fs.lock(dir + "/lock");
         if (lock.code() == Errc::busy) {
-            return Status(Errc::busy, dir + " is in use by another lumeofs-chunkd (its lock is held)");
+            return Status(Errc::busy,
+                          dir + " is in use by another lumeofs-chunkd (its lock is held)");
         }
         LFS_ASSIGN(disk.lock, std::move(lock));
         LFS_ASSIGN(bool known, fs.exists(dir + "/identity"));
@@ -218,14 +246,21 @@ Result<std::vector<ClaimedDisk>> claim_disks(FileSystem& fs, const StoreOptions&
             }
         } else {
             LFS_TRY(check_new_dir(fs, dir, record));
-            disk.identity = {dir, random.next(), random.next(), options.cluster_id_high,
-                             options.cluster_id_low, options.node, false};
+            disk.identity = {dir,
+                             random.next(),
+                             random.next(),
+                             options.cluster_id_high,
+                             options.cluster_id_low,
+                             options.node,
+                             false};
         }
         for (const ClaimedDisk& other : claimed) {
             if (other.identity.uuid_text() == disk.identity.uuid_text()) {
-                return Status(Errc::config, fmt::format("{} and {} are the same disk ({})",
-                                                        other.identity.dir, dir,
-                                                        disk.identity.uuid_text()));
+                return Status(Errc::config,
+                              fmt::format("{} and {} are the same disk ({})",
+                                          other.identity.dir,
+                                          dir,
+                                          disk.identity.uuid_text()));
             }
         }
         claimed.push_back(std::move(disk));

@@ -40,9 +40,10 @@ Result<IndexLog::FileState*> IndexLog::state_of(uint32_t number) {
 }
 
 // False: no whole record there.
-Result<bool> IndexLog::parse(View bytes, uint64_t offset, uint32_t number, Record* record,
-                             uint64_t* checkpoint) {
-    if (bytes.size() < kIndexHeaderBytes || get_le<uint32_t>(bytes.data()) != kIndexMagic) return false;
+Result<bool> IndexLog::parse(
+    View bytes, uint64_t offset, uint32_t number, Record* record, uint64_t* checkpoint) {
+    if (bytes.size() < kIndexHeaderBytes || get_le<uint32_t>(bytes.data()) != kIndexMagic)
+        return false;
     const auto body = get_le<uint32_t>(bytes.data() + 4);
     if (body > kMaxIndexBody || body > bytes.size() - kIndexHeaderBytes) return false;
     const View body_view = bytes.subspan(kIndexHeaderBytes, body);
@@ -51,7 +52,8 @@ Result<bool> IndexLog::parse(View bytes, uint64_t offset, uint32_t number, Recor
     }
     const auto kind = get_le<uint16_t>(bytes.data() + 8);
     if (kind < 1 || kind > static_cast<uint16_t>(IndexKind::commit)) {
-        return Status(Errc::corrupt, fmt::format("{}: index record of unknown kind {}", dir_, kind));
+        return Status(Errc::corrupt,
+                      fmt::format("{}: index record of unknown kind {}", dir_, kind));
     }
     record->kind = static_cast<IndexKind>(kind);
     record->key = get_le<uint64_t>(bytes.data() + 16);
@@ -158,7 +160,8 @@ Status IndexLog::open(const Visit& visit, IndexCommit* commit) {
             return ok_status();
         }
         // Its first group was never finished. Only the newest file can be in that state.
-        if (i + 1 != numbers.size()) return Status(Errc::corrupt, path(numbers[i]) + ": index is damaged");
+        if (i + 1 != numbers.size())
+            return Status(Errc::corrupt, path(numbers[i]) + ": index is damaged");
         LFS_TRY(fs_.rename(path(numbers[i]), path(numbers[i]) + ".torn"));
         LFS_TRY(fs_.sync_dir(dir_));
         files_.erase(numbers[i]);
@@ -205,7 +208,8 @@ IndexPlace IndexLog::append(IndexKind kind, uint64_t key, View body) {
     put_le<uint64_t>(header + 16, key);
     put_le<uint64_t>(header + 24, checkpoint_ + 1);
     put_le<uint64_t>(header + 32, record_sum({header, 32}, body, uuid_low_));
-    const IndexPlace place{current_, static_cast<uint32_t>(group_start_ + group_.size()),
+    const IndexPlace place{current_,
+                           static_cast<uint32_t>(group_start_ + group_.size()),
                            static_cast<uint32_t>(kIndexHeaderBytes + body.size())};
     group_.insert(group_.end(), header, header + sizeof header);
     group_.insert(group_.end(), body.begin(), body.end());
@@ -273,8 +277,10 @@ Result<Bytes> IndexLog::read(const IndexPlace& place, IndexKind kind, uint64_t k
     }
     if (!whole || record.kind != kind || record.key != key || record.place.bytes != place.bytes) {
         return Status(Errc::corrupt,
-                      fmt::format("{}: index record at {} of file {} does not verify", dir_,
-                                  place.offset, place.file));
+                      fmt::format("{}: index record at {} of file {} does not verify",
+                                  dir_,
+                                  place.offset,
+                                  place.file));
     }
     return Bytes(record.body.begin(), record.body.end());
 }
@@ -309,7 +315,8 @@ Status IndexLog::visit_file(uint32_t file, const Visit& visit) {
         LFS_ASSIGN(bool whole, parse(View(bytes).subspan(at), at, file, &record, &checkpoint));
         if (!whole) break;
         at += record.place.bytes;
-        if (record.kind == IndexKind::meta || record.kind == IndexKind::page) LFS_TRY(visit(record));
+        if (record.kind == IndexKind::meta || record.kind == IndexKind::page)
+            LFS_TRY(visit(record));
     }
     return ok_status();
 }

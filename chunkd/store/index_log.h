@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// IndexLog: the files of one disk's index as a log of records; see index_format.h for the layout and
-// the crash argument. Knows which record is where and how much of each file is in force, not what
-// the bodies mean.
-// single-thread: the chunkd loop.
+// IndexLog: the files of one disk's index as a log of records; see index_format.h for the layout
+// and the crash argument. Knows which record is where and how much of each file is in force, not
+// what the bodies mean. single-thread: the chunkd loop.
 #pragma once
 
 #include <functional>
@@ -71,7 +70,8 @@ private:
     Result<FileState*> state_of(uint32_t number);
     Status scan(uint32_t number, const Visit& visit, IndexCommit* commit, bool* complete);
     bool later_group(View bytes, uint64_t from, uint32_t number, uint64_t last_checkpoint);
-    Result<bool> parse(View bytes, uint64_t offset, uint32_t number, Record* record, uint64_t* checkpoint);
+    Result<bool> parse(
+        View bytes, uint64_t offset, uint32_t number, Record* record, uint64_t* checkpoint);
     Status decode_commit(View body, IndexCommit* commit);
     Status remove_empty_files();
 

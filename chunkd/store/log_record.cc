@@ -93,7 +93,8 @@ void encode_record(const LogRecord& record, ByteWriter& out) {
     out.put<int64_t>(record.wall);
     out.put<uint32_t>(static_cast<uint32_t>(record.runs.size()));
     out.put<uint32_t>(static_cast<uint32_t>(record.units.size()));
-    out.put<uint16_t>(static_cast<uint16_t>(change.version_vector ? change.version_vector->size() : 0));
+    out.put<uint16_t>(
+        static_cast<uint16_t>(change.version_vector ? change.version_vector->size() : 0));
     out.put<uint16_t>(static_cast<uint16_t>(change.blob ? change.blob->size() : 0));
     out.put<uint32_t>(0);
     for (const Run& run : record.runs) {

@@ -26,7 +26,13 @@
 namespace lumeofs::store {
 
 enum class LogKind : uint8_t {
-    create = 1, data = 2, zero = 3, truncate = 4, set_epoch = 5, commit_point = 6, remove = 7,
+    create = 1,
+    data = 2,
+    zero = 3,
+    truncate = 4,
+    set_epoch = 5,
+    commit_point = 6,
+    remove = 7,
     rewrite = 8,  // blocks copied from another member: no name, no doubt
     purge = 9,    // a trash entry's space is given back
 };

@@ -20,9 +20,10 @@ namespace lumeofs::store {
 
 inline constexpr uint32_t kMaxVersionVectorBytes = 512;
 inline constexpr uint32_t kMaxBlobBytes = 1024;
-inline constexpr uint32_t kMaxInDoubt = 4096;          // records after the commit point, per chunk
-inline constexpr uint32_t kMaxSessionsPerChunk = 64;   // in the dedup table; the oldest goes first
-inline constexpr uint32_t kMaxWritesPerSession = 256;  // numbers remembered above lowest_outstanding
+inline constexpr uint32_t kMaxInDoubt = 4096;         // records after the commit point, per chunk
+inline constexpr uint32_t kMaxSessionsPerChunk = 64;  // in the dedup table; the oldest goes first
+inline constexpr uint32_t kMaxWritesPerSession =
+    256;  // numbers remembered above lowest_outstanding
 inline constexpr uint64_t kNoShrinkMark = UINT64_MAX;
 
 // The name of a chunk write. Ordered as they are applied: an epoch has one primary at a time, and
@@ -59,8 +60,8 @@ struct WriteRecord {
     uint64_t lowest_outstanding = 0;
     uint64_t offset = 0;
     uint64_t length = 0;
-    // truncate, set_epoch: the epoch of the mark (row of metad) that this record carries out; kept in
-    // ChunkMeta::shrink_epoch. 0 = none.
+    // truncate, set_epoch: the epoch of the mark (row of metad) that this record carries out; kept
+    // in ChunkMeta::shrink_epoch. 0 = none.
     Epoch shrink_epoch;
     // What the sender knows to be committed (every member has it); 0s = nothing new. Made durable
     // with this record, never lowers what is stored.
@@ -82,12 +83,12 @@ struct Payload {
 struct ChunkMeta {
     ChunkId chunk;
     Epoch epoch;
-    WriteName applied;        // last named record applied here
-    WriteName commit_point;   // durable; everything up to here is on every member
-    uint64_t length = 0;      // highest byte written + 1, cut by truncate
-    Epoch shrink_epoch;       // newest mark carried out
-    Bytes version_vector;     // opaque
-    Bytes blob;               // opaque, the replication room's own
+    WriteName applied;       // last named record applied here
+    WriteName commit_point;  // durable; everything up to here is on every member
+    uint64_t length = 0;     // highest byte written + 1, cut by truncate
+    Epoch shrink_epoch;      // newest mark carried out
+    Bytes version_vector;    // opaque
+    Bytes blob;              // opaque, the replication room's own
 };
 
 // A named record after the commit point: it may be missing at other members. Its data is what
@@ -115,8 +116,8 @@ enum class ReadView : uint8_t {
     committed,  // as if no record after the commit point had been applied [hazard 41]
 };
 
-// Blocks as read: whole blocks that cover the range asked for. Every block's salted checksum matched
-// on this very read.
+// Blocks as read: whole blocks that cover the range asked for. Every block's salted checksum
+// matched on this very read.
 struct BlockData {
     uint64_t first_block = 0;
     Buffer data;                  // count * kBlockSize bytes; the caller slices what was asked for
@@ -162,8 +163,8 @@ struct ChunkListing {
 
 struct TrashEntry {
     ChunkId chunk;
-    uint64_t number = 0;      // tells two lives of one chunk id apart
-    Nanos removed_at = 0;     // wall clock
+    uint64_t number = 0;   // tells two lives of one chunk id apart
+    Nanos removed_at = 0;  // wall clock
     uint64_t used_bytes = 0;
     uint32_t disk = 0;
 };
@@ -176,23 +177,23 @@ struct BadBlock {
 };
 
 struct StoreStats {
-    uint64_t writes = 0;             // records made durable
+    uint64_t writes = 0;  // records made durable
     uint64_t write_bytes = 0;
-    uint64_t direct_bytes = 0;       // of them straight home
+    uint64_t direct_bytes = 0;  // of them straight home
     uint64_t reads = 0;
     uint64_t read_bytes = 0;
     uint64_t log_batches = 0;
     uint64_t log_bytes = 0;
     uint64_t log_syncs = 0;
     uint64_t home_syncs = 0;
-    uint64_t sync_nanos = 0;         // time spent in log syncs, by the loop's clock
+    uint64_t sync_nanos = 0;  // time spent in log syncs, by the loop's clock
     uint64_t sync_nanos_max = 0;
     uint64_t checkpoints = 0;
     uint64_t checkpoint_nanos_max = 0;  // longest slice
     uint64_t bad_blocks_seen = 0;
     uint64_t scrubbed_blocks = 0;
-    uint64_t log_live_bytes = 0;     // now
-    uint64_t cached_bytes = 0;       // now: block tables and log images in memory
+    uint64_t log_live_bytes = 0;  // now
+    uint64_t cached_bytes = 0;    // now: block tables and log images in memory
 };
 
 }  // namespace lumeofs::store

@@ -25,7 +25,11 @@ uint64_t batch_sum(MutableView header_and_records, uint64_t uuid) {
 }  // namespace
 
 Wal::Wal(FileSystem& fs, std::string dir, uint64_t uuid, uint64_t segment_size, uint64_t max_size)
-    : fs_(fs), dir_(std::move(dir)), uuid_(uuid), segment_size_(segment_size), max_size_(max_size) {}
+    : fs_(fs),
+      dir_(std::move(dir)),
+      uuid_(uuid),
+      segment_size_(segment_size),
+      max_size_(max_size) {}
 
 uint64_t Wal::batch_bytes(uint64_t record_bytes, uint64_t images) {
     return round_up(kBatchHeaderBytes + record_bytes) + images * kBlock;
@@ -141,10 +145,13 @@ Result<std::vector<WalBatch>> Wal::follow(const WalHead& from, uint64_t* synced_
     }
     LFS_TRY(search_claims(chain, synced_upto));
     if (*synced_upto >= head.number) {
-        return Status(Errc::corrupt,
-                      fmt::format("{}: log batch {} cannot be read, but it was synced (batches up to {} "
-                                  "were): acknowledged writes are lost on this disk",
-                                  dir_, head.number, *synced_upto));
+        return Status(
+            Errc::corrupt,
+            fmt::format("{}: log batch {} cannot be read, but it was synced (batches up to {} "
+                        "were): acknowledged writes are lost on this disk",
+                        dir_,
+                        head.number,
+                        *synced_upto));
     }
     return chain;
 }
@@ -157,7 +164,8 @@ Status Wal::search_claims(const std::vector<WalBatch>& chain, uint64_t* synced_u
     for (uint32_t slot = 0; slot < slots_.size(); ++slot) {
         for (uint64_t base = 0; base < segment_size_; base += piece.size()) {
             const size_t want = std::min<uint64_t>(piece.size(), segment_size_ - base);
-            LFS_ASSIGN(size_t got, slots_[slot].file->read_at(base, piece.mutable_view().first(want)));
+            LFS_ASSIGN(size_t got,
+                       slots_[slot].file->read_at(base, piece.mutable_view().first(want)));
             for (uint64_t at = 0; at + kBlock <= got; at += kBlock) {
                 if (get_le<uint32_t>(piece.data() + at) != kBatchMagic) continue;
                 const auto offset = static_cast<uint32_t>(base + at);
@@ -189,7 +197,8 @@ Status Wal::start(const WalHead& from, const std::vector<WalBatch>& batches) {
         LFS_TRY(make_slot(true));
         head_.place = {0, 0};
     }
-    if (head_.place.slot >= slots_.size()) return Status(Errc::corrupt, dir_ + ": segment is missing");
+    if (head_.place.slot >= slots_.size())
+        return Status(Errc::corrupt, dir_ + ": segment is missing");
     slots_[head_.place.slot].live = true;
     started_ = true;
     synced_ = head_.number - 1;
@@ -212,7 +221,9 @@ Status Wal::take_segment() {
     return ok_status();
 }
 
-Result<WalPlace> Wal::append(View records, uint32_t record_count, const std::vector<Buffer>& images) {
+Result<WalPlace> Wal::append(View records,
+                             uint32_t record_count,
+                             const std::vector<Buffer>& images) {
     LFS_ASSERT(started_);
     uint64_t image_bytes = 0;
     for (const Buffer& image : images) image_bytes += image.size();
@@ -265,7 +276,8 @@ void Wal::cut(uint64_t number) {
 }
 
 Status Wal::read_image(WalPlace place, MutableView into) {
-    if (place.slot >= slots_.size()) return Status(Errc::corrupt, "image in a segment that is missing");
+    if (place.slot >= slots_.size())
+        return Status(Errc::corrupt, "image in a segment that is missing");
     LFS_ASSIGN(size_t got, slots_[place.slot].file->read_at(place.offset, into));
     if (got != into.size()) return Status(Errc::corrupt, "image behind the end of its segment");
     return ok_status();
@@ -295,7 +307,8 @@ uint64_t Wal::live_bytes() const {
     uint64_t bytes = 0;
     for (uint32_t slot = 0; slot < slots_.size(); ++slot) {
         if (!slots_[slot].live) continue;
-        bytes += (slot == head_.place.slot ? head_.place.offset : segment_size_) - slots_[slot].live_from;
+        bytes += (slot == head_.place.slot ? head_.place.offset : segment_size_) -
+                 slots_[slot].live_from;
     }
     return bytes;
 }

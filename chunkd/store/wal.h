@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Wal: the segments of one disk's log; see wal_format.h for the layout and the crash argument.
-// Knows batches, not what the records in them mean. After an error from append() or sync() the owner
-// stops using it (I3).
-// single-thread: the chunkd loop.
+// Knows batches, not what the records in them mean. After an error from append() or sync() the
+// owner stops using it (I3). single-thread: the chunkd loop.
 #pragma once
 
 #include <memory>
@@ -37,16 +36,16 @@ public:
 
     // Opens the segments that are there (none: that is fine for a new disk).
     Status open();
-    // The chain from `from` on, as far as the sums of its batches match; *synced_upto is the highest
-    // number that any of them or any batch anywhere says to be synced. corrupt: the chain ends before
-    // a number that was synced.
+    // The chain from `from` on, as far as the sums of its batches match; *synced_upto is the
+    // highest number that any of them or any batch anywhere says to be synced. corrupt: the chain
+    // ends before a number that was synced.
     Result<std::vector<WalBatch>> follow(const WalHead& from, uint64_t* synced_upto);
-    // Where to go on; `last` = the last batch that counts (none: `from`). Segments that hold batches
-    // from `from` on are live. All that is there is made durable.
+    // Where to go on; `last` = the last batch that counts (none: `from`). Segments that hold
+    // batches from `from` on are live. All that is there is made durable.
     Status start(const WalHead& from, const std::vector<WalBatch>& batches);
 
-    // Writes one batch; images are multiples of 4096 in aligned buffers. Returns where its first image
-    // stands. busy: no segment is free and max_size is reached.
+    // Writes one batch; images are multiples of 4096 in aligned buffers. Returns where its first
+    // image stands. busy: no segment is free and max_size is reached.
     Result<WalPlace> append(View records, uint32_t record_count, const std::vector<Buffer>& images);
     Status sync();
     // Batches up to `number` are no longer needed.
@@ -88,7 +87,7 @@ private:
     const uint64_t max_size_;
     std::vector<Slot> slots_;
     WalHead head_;
-    bool started_ = false;     // head_.place is in a live segment
+    bool started_ = false;  // head_.place is in a live segment
     uint64_t synced_ = 0;
     std::set<uint32_t> unsynced_slots_;
 };

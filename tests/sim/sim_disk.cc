@@ -17,7 +17,10 @@ Status power_off() { return Status(Errc::io, "the power is off"); }
 class SimFile final : public File {
 public:
     SimFile(SimDisk& disk, SimDisk::InodeRef inode, std::string path, const OpenOptions& options)
-        : disk_(disk), inode_(std::move(inode)), path_(std::move(path)), options_(options),
+        : disk_(disk),
+          inode_(std::move(inode)),
+          path_(std::move(path)),
+          options_(options),
           generation_(disk.generation_) {}
 
     Result<size_t> read_at(uint64_t offset, MutableView into) override {
@@ -40,19 +43,23 @@ public:
         return count;
     }
 
-    Status write_at(uint64_t offset, View bytes) override { return write_vector_at(offset, {bytes}); }
+    Status write_at(uint64_t offset, View bytes) override {
+        return write_vector_at(offset, {bytes});
+    }
 
     Status write_vector_at(uint64_t offset, const std::vector<View>& parts) override {
         const Status status = check(DiskOp::write, true);
         // A write during which the power fails may reach the disk in part: the cut decides.
-        if (!status.is_ok() && (!disk_.failing_now_ || generation_ != disk_.generation_)) return status;
+        if (!status.is_ok() && (!disk_.failing_now_ || generation_ != disk_.generation_))
+            return status;
         uint64_t total = 0;
         for (View part : parts) {
             check_alignment(offset, part.data(), part.size());
             total += part.size();
         }
         LFS_ASSERT(!options_.read_only);
-        if (status.is_ok() && disk_.used_bytes() + total > disk_.capacity_ && !overwrites(offset, total)) {
+        if (status.is_ok() && disk_.used_bytes() + total > disk_.capacity_ &&
+            !overwrites(offset, total)) {
             return Status(Errc::nospc, path_ + ": the disk is full");
         }
         for (View part : parts) {
@@ -79,7 +86,8 @@ public:
             }
             if (size % SimDisk::kPage != 0 && inode_->now.count(size / SimDisk::kPage) != 0) {
                 const Bytes zeros(SimDisk::kPage - size % SimDisk::kPage, 0);
-                disk_.write_page(*inode_, size / SimDisk::kPage, size % SimDisk::kPage, zeros, false);
+                disk_.write_page(
+                    *inode_, size / SimDisk::kPage, size % SimDisk::kPage, zeros, false);
             }
         }
         inode_->size = size;
@@ -89,7 +97,8 @@ public:
     Status allocate(uint64_t offset, uint64_t length) override {
         LFS_TRY(check(DiskOp::allocate, true));
         uint64_t missing = 0;
-        for (uint64_t page = offset / SimDisk::kPage; page * SimDisk::kPage < offset + length; ++page) {
+        for (uint64_t page = offset / SimDisk::kPage; page * SimDisk::kPage < offset + length;
+             ++page) {
             if (inode_->now.count(page) == 0) ++missing;
         }
         if (disk_.used_bytes() + missing * SimDisk::kPage > disk_.capacity_) {
@@ -120,10 +129,13 @@ private:
         return disk_.check(op, path_, changes);
     }
     void check_alignment(uint64_t offset, const void* data, size_t length) const {
-        LFS_ASSERT(!options_.direct || (offset % SimDisk::kPage == 0 && length % SimDisk::kPage == 0 &&
-                                        reinterpret_cast<uintptr_t>(data) % SimDisk::kPage == 0));
+        LFS_ASSERT(!options_.direct ||
+                   (offset % SimDisk::kPage == 0 && length % SimDisk::kPage == 0 &&
+                    reinterpret_cast<uintptr_t>(data) % SimDisk::kPage == 0));
     }
-    bool overwrites(uint64_t offset, uint64_t length) const { return offset + length <= inode_->size; }
+    bool overwrites(uint64_t offset, uint64_t length) const {
+        return offset + length <= inode_->size;
+    }
 
     SimDisk& disk_;
     const SimDisk::InodeRef inode_;
@@ -134,7 +146,8 @@ private:
 
 class SimLock final : public FileLock {
 public:
-    SimLock(SimDisk& disk, std::string path) : disk_(disk), path_(std::move(path)), generation_(disk.generation_) {}
+    SimLock(SimDisk& disk, std::string path)
+        : disk_(disk), path_(std::move(path)), generation_(disk.generation_) {}
     ~SimLock() override {
         if (generation_ == disk_.generation_) disk_.locks_.erase(path_);
     }
@@ -270,20 +283,23 @@ bool SimDisk::flip_bit(const std::string& path, uint64_t offset, int bit) {
         page.real = true;
     };
     flip(inode.now[offset / kPage]);
-    if (auto old = inode.durable.find(offset / kPage); old != inode.durable.end()) flip(old->second);
+    if (auto old = inode.durable.find(offset / kPage); old != inode.durable.end())
+        flip(old->second);
     return true;
 }
 
 void SimDisk::lose_tree(const std::string& dir) {
     auto inside = [&](const std::string& path) {
-        return path.size() > dir.size() && path.compare(0, dir.size(), dir) == 0 && path[dir.size()] == '/';
+        return path.size() > dir.size() && path.compare(0, dir.size(), dir) == 0 &&
+               path[dir.size()] == '/';
     };
     std::erase_if(names_, [&](const auto& item) { return inside(item.first); });
     std::erase_if(durable_names_, [&](const auto& item) { return inside(item.first); });
     std::erase_if(dirs_, inside);
     std::erase_if(name_changes_, [&](const NameChange& change) {
-        return std::any_of(change.to.begin(), change.to.end(),
-                           [&](const auto& item) { return inside(item.first); });
+        return std::any_of(change.to.begin(), change.to.end(), [&](const auto& item) {
+            return inside(item.first);
+        });
     });
 }
 
@@ -313,7 +329,8 @@ void SimDisk::write_page(Inode& inode, uint64_t page, uint64_t from, View bytes,
     } else {
         inode.covered.erase(page);
     }
-    const bool zeros = std::all_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte == 0; });
+    const bool zeros =
+        std::all_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte == 0; });
     if (zeros && (bytes.size() == kPage || !now.bytes)) {
         if (bytes.size() == kPage) now.bytes = nullptr;
     } else {
@@ -389,7 +406,8 @@ Result<std::vector<std::string>> SimDisk::list(const std::string& dir) {
     if (dirs_.count(dir) == 0) return Status(Errc::noent, dir);
     std::set<std::string> found;
     auto add = [&](const std::string& path) {
-        if (path != dir && parent_dir(path) == dir) found.insert(path.substr(dir == "/" ? 1 : dir.size() + 1));
+        if (path != dir && parent_dir(path) == dir)
+            found.insert(path.substr(dir == "/" ? 1 : dir.size() + 1));
     };
     for (const auto& [path, inode] : names_) add(path);
     for (const std::string& path : dirs_) add(path);

@@ -27,15 +27,25 @@
 
 namespace lumeofs::sim {
 
-enum class DiskOp : uint8_t { read, write, sync, truncate, allocate, create, rename, remove, sync_dir };
+enum class DiskOp : uint8_t {
+    read,
+    write,
+    sync,
+    truncate,
+    allocate,
+    create,
+    rename,
+    remove,
+    sync_dir
+};
 
 // Makes matching calls fail. `path` matches if it is part of the file's path; "" matches all.
 struct DiskFault {
     DiskOp op = DiskOp::sync;
     std::string path;
     Errc error = Errc::io;
-    uint64_t after = 0;               // so many matching calls succeed first
-    uint64_t times = UINT64_MAX;      // then so many fail
+    uint64_t after = 0;           // so many matching calls succeed first
+    uint64_t times = UINT64_MAX;  // then so many fail
 };
 
 class SimDisk final : public FileSystem {
@@ -48,8 +58,9 @@ public:
     void power_cut(uint64_t seed);
     void power_on();
     bool powered() const { return powered_; }
-    // The power fails during the `op`-th changing call from now (1 = the next one): that call and all
-    // later ones fail, what it did is as uncertain as anything unsynced. power_cut() must follow.
+    // The power fails during the `op`-th changing call from now (1 = the next one): that call and
+    // all later ones fail, what it did is as uncertain as anything unsynced. power_cut() must
+    // follow.
     void fail_power_after(uint64_t op);
     // Called once when that happens (the simulator then ends the machine's processes).
     void set_power_lost_hook(std::function<void()> hook) { power_lost_ = std::move(hook); }
@@ -68,7 +79,8 @@ public:
     uint64_t used_bytes() const;
 
     // --- FileSystem -----------------------------------------------------------------------------
-    Result<std::unique_ptr<File>> open(const std::string& path, const OpenOptions& options) override;
+    Result<std::unique_ptr<File>> open(const std::string& path,
+                                       const OpenOptions& options) override;
     Status make_dirs(const std::string& path) override;
     Result<std::vector<std::string>> list(const std::string& dir) override;
     Result<bool> exists(const std::string& path) override;
@@ -90,16 +102,17 @@ private:
     };
     struct Inode {
         std::map<uint64_t, Page> now;
-        std::map<uint64_t, Page> durable;  // only of pages in `dirty`: what they were at the last sync
+        std::map<uint64_t, Page>
+            durable;  // only of pages in `dirty`: what they were at the last sync
         std::set<uint64_t> dirty;
-        std::set<uint64_t> covered;        // of `dirty`: the next sync of any file makes them durable
+        std::set<uint64_t> covered;  // of `dirty`: the next sync of any file makes them durable
         uint64_t size = 0;
         uint64_t durable_size = 0;
     };
     using InodeRef = std::shared_ptr<Inode>;
     struct NameChange {  // one directory operation, not yet synced
         std::set<std::string> dirs;
-        std::map<std::string, InodeRef> to;    // null = no such name afterwards
+        std::map<std::string, InodeRef> to;  // null = no such name afterwards
     };
 
     Status check(DiskOp op, const std::string& path, bool changes);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Power cuts at every disk operation of a trace: what was acknowledged is there, what was not is, per
-// block, as before or as after, and the store goes on.
+// Power cuts at every disk operation of a trace: what was acknowledged is there, what was not is,
+// per block, as before or as after, and the store goes on.
 #include <doctest/doctest.h>
 
 #include <cstdlib>
@@ -24,7 +24,9 @@ const bool kBugChosen = [] {
 
 // Every cut takes a disk out with a line in the log.
 struct Quiet {
-    Quiet() { set_log_hook([](LogLevel, std::string_view) {}); }
+    Quiet() {
+        set_log_hook([](LogLevel, std::string_view) {});
+    }
     ~Quiet() { set_log_hook({}); }
 };
 
@@ -40,7 +42,8 @@ StoreOptions crash_options(uint64_t seed) {
 
 // What may be there: the acknowledged state, then each unacknowledged change in order.
 struct Expectation {
-    std::map<ChunkId, std::vector<ChunkModel>> states;  // front: acknowledged; behind: one change more each
+    std::map<ChunkId, std::vector<ChunkModel>>
+        states;  // front: acknowledged; behind: one change more each
 };
 
 // Runs changes until the power fails or `steps` are done. Returns what may be found afterwards.
@@ -82,7 +85,9 @@ Expectation run_trace(StoreFixture& f, uint64_t seed, int steps) {
         }
         f.loop.run();
         const bool ok = answers->size() == submitted &&
-                        std::all_of(answers->begin(), answers->end(), [](const Status& s) { return s.is_ok(); });
+                        std::all_of(answers->begin(), answers->end(), [](const Status& s) {
+                            return s.is_ok();
+                        });
         for (auto& [id, states] : after) {
             if (ok) {
                 expected.states.insert_or_assign(id, std::vector<ChunkModel>{states.back()});
@@ -121,7 +126,8 @@ void check(StoreFixture& f, const Expectation& expected) {
             REQUIRE(*found == states.front().bytes);
             REQUIRE(f.store->meta(id)->length == states.front().length);
         }
-        for (uint64_t from = 0; from < kEnd; from += kBlockSize) REQUIRE(block_matches(*found, states, from));
+        for (uint64_t from = 0; from < kEnd; from += kBlockSize)
+            REQUIRE(block_matches(*found, states, from));
     }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bits that change on the disk: every one is met with an error or was in no use; no reader ever gets
-// other bytes than were written.
+// Bits that change on the disk: every one is met with an error or was in no use; no reader ever
+// gets other bytes than were written.
 #include <doctest/doctest.h>
 
 #include "common/base/log.h"

@@ -12,7 +12,9 @@ constexpr ChunkId kA{1};
 constexpr ChunkId kB{2};
 
 struct Quiet {
-    Quiet() { set_log_hook([](LogLevel, std::string_view) {}); }
+    Quiet() {
+        set_log_hook([](LogLevel, std::string_view) {});
+    }
     ~Quiet() { set_log_hook({}); }
 };
 
@@ -28,7 +30,8 @@ TEST_CASE("a failed sync takes the disk out for good and says so") {
     StoreFixture f(options);
     REQUIRE(f.open().is_ok());
     REQUIRE(f.create(kA).is_ok());
-    f.disk.inject({sim::DiskOp::sync, "/wal/", Errc::io, 0, 1});  // once: the next one would succeed
+    f.disk.inject(
+        {sim::DiskOp::sync, "/wal/", Errc::io, 0, 1});  // once: the next one would succeed
     CHECK(f.put(kA, 0, pattern(100, 1)).code() == Errc::io);
     CHECK(told == 1);
     CHECK(!f.store->usable());
@@ -42,8 +45,12 @@ TEST_CASE("a failed sync takes the disk out for good and says so") {
 TEST_CASE("an error while reading, writing home or checkpointing takes the disk out too") {
     Quiet quiet;
     const std::vector<std::pair<sim::DiskOp, std::string>> faults = {
-        {sim::DiskOp::read, "/home/"}, {sim::DiskOp::write, "/home/"}, {sim::DiskOp::sync, "/home/"},
-        {sim::DiskOp::write, "/wal/"}, {sim::DiskOp::write, "/index/"}, {sim::DiskOp::sync, "/index/"}};
+        {sim::DiskOp::read, "/home/"},
+        {sim::DiskOp::write, "/home/"},
+        {sim::DiskOp::sync, "/home/"},
+        {sim::DiskOp::write, "/wal/"},
+        {sim::DiskOp::write, "/index/"},
+        {sim::DiskOp::sync, "/index/"}};
     for (const auto& [op, path] : faults) {
         CAPTURE(path);
         StoreFixture f;

@@ -127,15 +127,19 @@ struct StoreFixture {
         record.name = {Epoch{1}, Incarnation{1}, ++sequence};
         return record;
     }
-    Status submit(WriteRecord record, View bytes, Status* answer = nullptr,
+    Status submit(WriteRecord record,
+                  View bytes,
+                  Status* answer = nullptr,
                   std::vector<uint32_t>* bad = nullptr) {
         Payload payload;
         payload.data = Buffer::copy_of(bytes);
-        return store->write(std::move(record), std::move(payload),
-                            [answer](const Status& status) {
-                                if (answer) *answer = status;
-                            },
-                            bad);
+        return store->write(
+            std::move(record),
+            std::move(payload),
+            [answer](const Status& status) {
+                if (answer) *answer = status;
+            },
+            bad);
     }
     // Submits, runs the loop, returns the answer.
     Status apply(WriteRecord record, View bytes = {}, std::vector<uint32_t>* bad = nullptr) {
@@ -165,7 +169,9 @@ struct StoreFixture {
         record.length = length;
         return apply(record);
     }
-    Result<Bytes> get(ChunkId chunk, uint64_t offset, uint64_t length,
+    Result<Bytes> get(ChunkId chunk,
+                      uint64_t offset,
+                      uint64_t length,
                       ReadView view = ReadView::newest) {
         Bytes out;
         while (length > 0) {
@@ -175,7 +181,8 @@ struct StoreFixture {
             const View part = data.data.view().subspan(skip, step);
             out.insert(out.end(), part.begin(), part.end());
             for (size_t i = 0; i < data.plain.size(); ++i) {
-                if (checksum(data.data.view().subspan(i * kBlockSize, kBlockSize)) != data.plain[i]) {
+                if (checksum(data.data.view().subspan(i * kBlockSize, kBlockSize)) !=
+                    data.plain[i]) {
                     return Status(Errc::corrupt, "plain checksum of the answer does not fit");
                 }
             }

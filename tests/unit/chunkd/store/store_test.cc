@@ -165,7 +165,8 @@ TEST_CASE_FIXTURE(Opened, "records are refused before anything happens") {
     CHECK(*get(kA, 0, 10) == pattern(10, 1));
 }
 
-TEST_CASE_FIXTURE(Opened, "removed chunks stay in the trash until purged, then the space comes back") {
+TEST_CASE_FIXTURE(Opened,
+                  "removed chunks stay in the trash until purged, then the space comes back") {
     const uint64_t empty = store->disks()[0].space.used_bytes;
     REQUIRE(put(kA, 0, pattern(1 << 20, 1)).is_ok());
     Status answer(Errc::unavailable);
