@@ -76,7 +76,8 @@ Result<MetadConfig> read(JsonConfig json) {
         static_cast<Nanos>(json.number("election_timeout", 1000, 200, 6000)) * kMillisecond;
     config.heartbeat_interval =
         static_cast<Nanos>(json.number("heartbeat_interval", 150, 20, 1000)) * kMillisecond;
-    // Leases follow from the election timeout (server.cc); this is the one that they cannot mend [36].
+    // Leases follow from the election timeout (server.cc); this is the one that they cannot mend
+    // [36].
     if (config.heartbeat_interval * 4 > config.election_timeout) {
         json.refuse("heartbeat_interval", "at most a quarter of election_timeout");
     }

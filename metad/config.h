@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The configuration of lumeofs-metad (docs: contract of the JSON keys in README). Read once at start;
-// every error is one line that names the file, the key, the value and what is allowed.
-// Plain values.
+// The configuration of lumeofs-metad (docs: contract of the JSON keys in README). Read once at
+// start; every error is one line that names the file, the key, the value and what is allowed. Plain
+// values.
 #pragma once
 
 #include <string>

@@ -19,7 +19,8 @@ constexpr Nanos kCheckpointEvery = 2 * kSecond;
 
 uint32_t ticks(Nanos time) { return static_cast<uint32_t>(std::max<Nanos>(1, time / kRaftTick)); }
 
-// A node lease must outlive the longest election, a client's must not be shorter than a node's [36].
+// A node lease must outlive the longest election, a client's must not be shorter than a node's
+// [36].
 ServiceSettings settings_of(const MetadConfig& config) {
     ServiceSettings settings;
     settings.self = config.node_id;

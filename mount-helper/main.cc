@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // mount.fuse.lumeofs: what mount(8) runs for `mount -t fuse.lumeofs SOURCE DIR -o OPTIONS` and for
-// fstab lines. Translates the helper's command line and becomes lumeofs-fuse, which stands beside it
-// or in LUMEO_BINDIR. Runs as root: nothing of the environment is looked at but PATH for children.
+// fstab lines. Translates the helper's command line and becomes lumeofs-fuse, which stands beside
+// it or in LUMEO_BINDIR. Runs as root: nothing of the environment is looked at but PATH for
+// children.
 #include <cerrno>
 #include <climits>
 #include <cstdio>
@@ -40,7 +41,8 @@ int main(int argc, char** argv) {
                 if (flag == 'f') fake = true;
                 if (flag == 'r') options += (options.empty() ? "ro" : ",ro");
                 if (std::strchr("fnrsvw", flag) == nullptr) {
-                    std::fprintf(stderr, "mount.fuse.lumeofs: unknown argument '%s'\n", arg.c_str());
+                    std::fprintf(
+                        stderr, "mount.fuse.lumeofs: unknown argument '%s'\n", arg.c_str());
                     return 1;
                 }
             }
@@ -54,7 +56,8 @@ int main(int argc, char** argv) {
     }
     if (fake) return 0;
     std::string program = beside_us();
-    if (program.empty() || access(program.c_str(), X_OK) != 0) program = LUMEO_BINDIR "/lumeofs-fuse";
+    if (program.empty() || access(program.c_str(), X_OK) != 0)
+        program = LUMEO_BINDIR "/lumeofs-fuse";
     std::vector<std::string> words = {program, places[0], places[1]};
     if (!options.empty()) {
         words.push_back("-o");
@@ -66,6 +69,7 @@ int main(int argc, char** argv) {
     char path[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
     char* environment[] = {path, nullptr};
     execve(program.c_str(), pointers.data(), environment);
-    std::fprintf(stderr, "mount.fuse.lumeofs: cannot run %s: %s\n", program.c_str(), strerror(errno));
+    std::fprintf(
+        stderr, "mount.fuse.lumeofs: cannot run %s: %s\n", program.c_str(), strerror(errno));
     return 32;
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Handlers: attributes and extended attributes, access and statfs.
 #include "fuse/ops/ops.h"
 
 namespace lumeofs::fusefs {

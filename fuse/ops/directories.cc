@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Handlers: directories (a page of entries per call, cookies from the leader), init, and the table.
 #include "fuse/ops/ops.h"
 
 namespace lumeofs::fusefs {

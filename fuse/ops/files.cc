@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Handlers: open files: data, sync, space, seek and copy.
 #include "fuse/ops/ops.h"
 
 namespace lumeofs::fusefs {

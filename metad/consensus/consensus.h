@@ -38,9 +38,9 @@ class Consensus {
 public:
     virtual ~Consensus() = default;
 
-    // Appends `command`; `done` gets what apply returned for it. Errors: not_leader (it was surely not
-    // appended, or it may or may not be applied later: the caller's client repeats it in its slot),
-    // busy (bounded queue is full).
+    // Appends `command`; `done` gets what apply returned for it. Errors: not_leader (it was surely
+    // not appended, or it may or may not be applied later: the caller's client repeats it in its
+    // slot), busy (bounded queue is full).
     virtual void propose(Bytes command, std::function<void(Result<Bytes>)> done) = 0;
     // Calls `done` with ok once everything that was committed anywhere before this call is applied
     // here (ReadIndex, batched), or with not_leader / unavailable.
@@ -51,8 +51,9 @@ public:
     virtual Term term() const = 0;
     virtual NodeId leader() const = 0;  // 0 = unknown
     virtual std::string leader_address() const = 0;
-    // Boot time at which the newest heartbeat round was SENT that a quorum has answered, as leader of
-    // the current term; -1 if none. Leases given to others count from there at the earliest [26].
+    // Boot time at which the newest heartbeat round was SENT that a quorum has answered, as leader
+    // of the current term; -1 if none. Leases given to others count from there at the earliest
+    // [26].
     virtual Nanos quorum_contact() const = 0;
     virtual ConsensusStatus status() const = 0;
     // Called on the loop when is_ready_leader() turns true or false.

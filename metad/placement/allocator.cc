@@ -48,7 +48,8 @@ std::vector<NodeId> choose_nodes(const std::vector<Candidate>& candidates,
         for (size_t index : open) {
             if (!used_zones.contains(zone_key(candidates[index]))) pool.push_back(index);
         }
-        if (pool.empty()) pool = open;  // every zone has one: doubling up beats having fewer replicas
+        if (pool.empty())
+            pool = open;  // every zone has one: doubling up beats having fewer replicas
         const size_t pick = draw(candidates, pool, prng);
         chosen.push_back(candidates[pick].node);
         used_zones.insert(zone_key(candidates[pick]));

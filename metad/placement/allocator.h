@@ -24,8 +24,8 @@ struct Candidate {
     bool usable = false;
 };
 
-// Up to `count` distinct nodes, best spread first; fewer if there are not so many. `taken` are nodes
-// that hold a replica already: never chosen, their zones count as used.
+// Up to `count` distinct nodes, best spread first; fewer if there are not so many. `taken` are
+// nodes that hold a replica already: never chosen, their zones count as used.
 std::vector<NodeId> choose_nodes(const std::vector<Candidate>& candidates,
                                  size_t count,
                                  const std::vector<NodeId>& taken,

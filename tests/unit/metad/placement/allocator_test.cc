@@ -34,7 +34,8 @@ TEST_CASE("replicas go to different zones while there are any") {
 
 TEST_CASE("a zone is used twice rather than a replica missed") {
     Prng prng(1);
-    CHECK(choose_nodes({node(1, "a", 1), node(2, "a", 1), node(3, "a", 1)}, 3, {}, prng).size() == 3);
+    CHECK(choose_nodes({node(1, "a", 1), node(2, "a", 1), node(3, "a", 1)}, 3, {}, prng).size() ==
+          3);
 }
 
 TEST_CASE("unusable, full and taken nodes are never chosen") {
