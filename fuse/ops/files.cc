@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Handlers: open files: data, sync, space, seek and copy.
+#include <fcntl.h>
+
 #include "fuse/ops/ops.h"
 
 namespace lumeofs::fusefs {
@@ -48,23 +50,32 @@ void read_file_data(fuse_req_t req, fuse_ino_t /*ino*/, size_t size, off_t offse
     });
 }
 
+// O_SYNC and O_DSYNC: the kernel syncs after writes through its cache, but not on direct_io handles.
 void write_file_data(fuse_req_t req,
                      fuse_ino_t /*ino*/,
                      fuse_bufvec* data,
                      off_t offset,
                      fuse_file_info* info) {
     Session& s = session_of(req);
-    s.run(req,
-          "write",
-          [=, &s, handle = info->fh, buffer = s.take_write_data(*data)](RequestPtr r) {
-              const auto& caller = r->caller();
-              s.vfs().write(
-                  caller,
-                  handle,
-                  static_cast<uint64_t>(offset),
-                  buffer,
-                  done_with<uint64_t>(r, [](Request& q, auto& count) { q.written(count); }));
-          });
+    s.run(
+        req,
+        "write",
+        [=, &s, handle = info->fh, flags = info->flags, buffer = s.take_write_data(*data)](
+            RequestPtr r) {
+            client::Done<uint64_t> answer =
+                done_with<uint64_t>(r, [](Request& q, auto& count) { q.written(count); });
+            if ((flags & O_DSYNC) != 0) {  // O_SYNC contains it
+                const bool data_only = (flags & O_SYNC) != O_SYNC;
+                answer = [&s, r, handle, data_only, answer](Result<uint64_t> written) {
+                    if (!written.is_ok()) return answer(std::move(written));
+                    s.vfs().fsync(
+                        r->caller(), handle, data_only, [answer, written](const Status& synced) {
+                            answer(synced.is_ok() ? written : Result<uint64_t>(synced));
+                        });
+                };
+            }
+            s.vfs().write(r->caller(), handle, static_cast<uint64_t>(offset), buffer, answer);
+        });
 }
 
 void flush_file(fuse_req_t req, fuse_ino_t /*ino*/, fuse_file_info* info) {
