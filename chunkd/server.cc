@@ -80,7 +80,7 @@ Status ChunkdServer::start() {
 
 Status ChunkdServer::open_store() {
     store::StoreOptions options;
-    for (const std::string& dir : config_.data_dirs) options.dirs.push_back(dir);
+    for (const std::string& dir : config_.data_dirs) options.dirs.push_back(dir + "/store");
     options.cluster_id_high = identity_->cluster_high;
     options.cluster_id_low = identity_->cluster_low;
     options.node = config_.node_id;
@@ -184,9 +184,9 @@ void ChunkdServer::fail(const Status& status) {
     LFS_LOG(error, "{}", status.to_string());
     stopped_ = true;
     housekeeping_.stop();
+    if (metad_) metad_->stop(false, {});
     env_.loop.post([this, status, alive = std::weak_ptr<char>(alive_)] {
         if (alive.expired()) return;
-        if (metad_) metad_->stop(false, {});
         if (env_.on_failure) env_.on_failure(status);
     });
 }

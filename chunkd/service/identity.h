@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // NodeIdentity: who this chunkd is, kept in its first data directory and locked while it runs.
+// (The store has the subdirectory `store` of each data directory to itself.)
 //
 // File `chunkd.identity`, text: "format 1", "node N", "uuid HIGH LOW", "cluster HIGH LOW" (0 0 until
 // the first registration), one per line, decimal. The lock is what entitles a start to a new
