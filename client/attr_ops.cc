@@ -52,7 +52,8 @@ Attr Core::shown(const Inode& inode) const {
 Attr Core::overlaid(const wire::AttrT& wire) const {
     Attr attr = to_attr(wire);
     const InodePtr inode = find(attr.ino);
-    if (inode && (inode->lease == wire::LeaseMode::write || inode->reacquire)) lay_over(*inode, &attr);
+    if (inode && (inode->lease == wire::LeaseMode::write || inode->reacquire))
+        lay_over(*inode, &attr);
     return attr;
 }
 
@@ -87,21 +88,19 @@ void Core::getattr(const Caller& caller, InodeId ino, Done<Attr> done) {
     op.ino = ino.value;
     wire::QueryOpUnion request;
     request.Set(std::move(op));
-    meta_.query(caller, std::move(request), [this, done = std::move(done)](const MetaAnswer& answer) {
-        if (!answer.status.is_ok()) return done(answer.status);
-        if (!answer.reply.attr) return done(Errc::corrupt);
-        learn_attr(answer.reply);
-        done(overlaid(*answer.reply.attr));
-    });
+    meta_.query(
+        caller, std::move(request), [this, done = std::move(done)](const MetaAnswer& answer) {
+            if (!answer.status.is_ok()) return done(answer.status);
+            if (!answer.reply.attr) return done(Errc::corrupt);
+            learn_attr(answer.reply);
+            done(overlaid(*answer.reply.attr));
+        });
 }
 
 // --- setattr
 
-void Core::send_setattr(const Caller& caller,
-                        InodeId ino,
-                        const SetAttrs& attrs,
-                        Urgency urgency,
-                        MetaDone done) {
+void Core::send_setattr(
+    const Caller& caller, InodeId ino, const SetAttrs& attrs, Urgency urgency, MetaDone done) {
     using Bits = wire::SetAttrBits;
     wire::SetAttrT op;
     op.ino = ino.value;
@@ -142,7 +141,8 @@ void Core::setattr(const Caller& caller, InodeId ino, SetAttrs attrs, Done<Attr>
     if (attrs.size && *attrs.size > kFileSizeLimit) return done(Errc::fbig);
     const InodePtr inode = find(ino);
     if (!inode || inode->lost) return setattr_plain(caller, ino, attrs, std::move(done));
-    const bool ours = inode->lease == wire::LeaseMode::write || inode->releasing || inode->reacquire;
+    const bool ours =
+        inode->lease == wire::LeaseMode::write || inode->releasing || inode->reacquire;
     if (attrs.size && ours) return setattr_size(caller, inode, attrs, std::move(done));
     if (!inode->dirty()) return setattr_plain(caller, ino, attrs, std::move(done));
     // What was written before must not set its mtime, or clear setuid bits, after this.
@@ -153,7 +153,10 @@ void Core::setattr(const Caller& caller, InodeId ino, SetAttrs attrs, Done<Attr>
     });
 }
 
-void Core::setattr_plain(const Caller& caller, InodeId ino, const SetAttrs& attrs, Done<Attr> done) {
+void Core::setattr_plain(const Caller& caller,
+                         InodeId ino,
+                         const SetAttrs& attrs,
+                         Done<Attr> done) {
     const bool cuts = attrs.size.has_value();
     auto forget_data = [this, ino, cuts] {
         const InodePtr inode = find(ino);
@@ -165,7 +168,10 @@ void Core::setattr_plain(const Caller& caller, InodeId ino, const SetAttrs& attr
         inode->all_chunks_known = false;
     };
     forget_data();
-    send_setattr(caller, ino, attrs, Urgency::normal,
+    send_setattr(caller,
+                 ino,
+                 attrs,
+                 Urgency::normal,
                  [this, forget_data, cuts, done = std::move(done)](const MetaAnswer& answer) {
                      if (!answer.status.is_ok()) return done(answer.status);
                      if (!answer.reply.attr) return done(Errc::corrupt);
@@ -179,8 +185,9 @@ void Core::setattr_plain(const Caller& caller, InodeId ino, const SetAttrs& attr
                  });
 }
 
-// A change of size of a file whose write lease we hold: nobody writes meanwhile, what is dirty beyond
-// the new end is forgotten, the rest is committed first, and the layout of before is void [6, 8].
+// A change of size of a file whose write lease we hold: nobody writes meanwhile, what is dirty
+// beyond the new end is forgotten, the rest is committed first, and the layout of before is void
+// [6, 8].
 void Core::setattr_size(const Caller& caller,
                         const InodePtr& inode,
                         const SetAttrs& attrs,
@@ -195,26 +202,27 @@ void Core::setattr_size(const Caller& caller,
         if (!inode->moving_out) inode->buffer.discard(size, kFileSizeLimit - size);
         account(inode);
         flush_to(inode, inode->buffer.last_write(), false, [=, this](const Status&) {
-            send_setattr(caller, inode->ino, attrs, Urgency::flush, [=, this](const MetaAnswer& answer) {
-                if (answer.status.is_ok() && answer.reply.attr) {
-                    ++inode->lease_serial;
-                    inode->cache.clear();
-                    adopt_attr(*inode, *answer.reply.attr);
-                    inode->size = inode->attr.size;
-                    inode->mtime_ns = inode->attr.mtime_ns;
-                    inode->mtime_dirty = false;
-                    inode->written_end = inode->attr.size;
-                    if (inode->inline_data.size() > size) inode->inline_data.resize(size);
-                    adopt_layout(*inode, answer.reply, true);
-                    inode->all_chunks_known = inode->attr.size == 0;
-                }
-                --inode->pending;
-                const Result<Attr> result = !answer.status.is_ok() ? Result<Attr>(answer.status)
-                                          : !answer.reply.attr    ? Result<Attr>(Errc::corrupt)
-                                                                   : Result<Attr>(shown(*inode));
-                end_exclusive(inode);
-                done(result);
-            });
+            send_setattr(
+                caller, inode->ino, attrs, Urgency::flush, [=, this](const MetaAnswer& answer) {
+                    if (answer.status.is_ok() && answer.reply.attr) {
+                        ++inode->lease_serial;
+                        inode->cache.clear();
+                        adopt_attr(*inode, *answer.reply.attr);
+                        inode->size = inode->attr.size;
+                        inode->mtime_ns = inode->attr.mtime_ns;
+                        inode->mtime_dirty = false;
+                        inode->written_end = inode->attr.size;
+                        if (inode->inline_data.size() > size) inode->inline_data.resize(size);
+                        adopt_layout(*inode, answer.reply, true);
+                        inode->all_chunks_known = inode->attr.size == 0;
+                    }
+                    --inode->pending;
+                    const Result<Attr> result = !answer.status.is_ok() ? Result<Attr>(answer.status)
+                                                : !answer.reply.attr   ? Result<Attr>(Errc::corrupt)
+                                                                     : Result<Attr>(shown(*inode));
+                    end_exclusive(inode);
+                    done(result);
+                });
         });
     });
 }

@@ -7,8 +7,8 @@
 
 #include "client/chunk_read.h"
 #include "client/layout.h"
-#include "common/base/log.h"
 #include "common/base/assert.h"
+#include "common/base/log.h"
 #include "common/base/planted_bug.h"
 #include "common/wire/codec.h"
 #include "common/wire/method.h"
@@ -30,14 +30,16 @@ bool is_final(Errc code) {
 }  // namespace
 
 bool adopt_configuration(wire::ChunkGrantT& grant, const wire::ChunkGrantT& newer) {
-    if (newer.chunk != grant.chunk || newer.epoch <= grant.epoch || newer.members.empty()) return false;
+    if (newer.chunk != grant.chunk || newer.epoch <= grant.epoch || newer.members.empty())
+        return false;
     grant.epoch = newer.epoch;
     grant.state = newer.state;
     grant.members = newer.members;
     grant.joiner = newer.joiner;
     grant.marks = newer.marks;
     grant.mac = newer.mac;
-    if (newer.session == grant.session) grant.write_limit = std::max(grant.write_limit, newer.write_limit);
+    if (newer.session == grant.session)
+        grant.write_limit = std::max(grant.write_limit, newer.write_limit);
     return true;
 }
 
@@ -90,8 +92,8 @@ void ChunkClient::learn_node(const wire::NodeAddressT& address) {
     };
     on.on_down = [this, id](const Status&) { link_failed(id); };
     on.on_failure = [this, id](const Status&) { link_failed(id); };
-    node.connector = std::make_unique<Connector>(loop_, transport_, prng_.fork(address.address),
-                                                 std::move(how), std::move(on));
+    node.connector = std::make_unique<Connector>(
+        loop_, transport_, prng_.fork(address.address), std::move(how), std::move(on));
     node.connector->start();
 }
 
@@ -102,12 +104,8 @@ void ChunkClient::link_failed(uint64_t id) {
     for (auto& task : std::exchange(node.waiting, {})) task(nullptr);
 }
 
-void ChunkClient::call(uint64_t id,
-                       uint16_t method,
-                       Bytes body,
-                       Buffer payload,
-                       Nanos timeout,
-                       Reply reply) {
+void ChunkClient::call(
+    uint64_t id, uint16_t method, Bytes body, Buffer payload, Nanos timeout, Reply reply) {
     ++requests_sent_;
     auto answered = [reply, alive = std::weak_ptr<char>(alive_)](RpcReply got) {
         if (alive.expired()) return;
@@ -117,7 +115,8 @@ void ChunkClient::call(uint64_t id,
             auto body_of = wire::decode<wire::ChunkReply>(got.body);
             if (body_of.is_ok()) {
                 decoded = std::move(*body_of);
-                if (decoded.errc != 0) status = Status(static_cast<Errc>(decoded.errc), decoded.text);
+                if (decoded.errc != 0)
+                    status = Status(static_cast<Errc>(decoded.errc), decoded.text);
             } else if (status.is_ok()) {
                 status = body_of.status();
             }
@@ -145,7 +144,8 @@ void ChunkClient::call(uint64_t id,
 
 // --- writes
 
-void ChunkClient::write(InodeId ino, ChunkPtr chunk, uint64_t offset, Buffer data, StatusDone done) {
+void ChunkClient::write(
+    InodeId ino, ChunkPtr chunk, uint64_t offset, Buffer data, StatusDone done) {
     Write write;
     write.ino = ino;
     write.chunk = std::move(chunk);
@@ -157,7 +157,8 @@ void ChunkClient::write(InodeId ino, ChunkPtr chunk, uint64_t offset, Buffer dat
     start_write(std::move(write));
 }
 
-void ChunkClient::zero(InodeId ino, ChunkPtr chunk, uint64_t offset, uint64_t length, StatusDone done) {
+void ChunkClient::zero(
+    InodeId ino, ChunkPtr chunk, uint64_t offset, uint64_t length, StatusDone done) {
     Write write;
     write.ino = ino;
     write.chunk = std::move(chunk);
@@ -199,10 +200,13 @@ void ChunkClient::send_write(uint64_t number) {
     request.offset = write.offset;
     request.length = write.length;
     request.checksums = write.checksums;
-    call(write.node, static_cast<uint16_t>(Method::write_chunk),
-         wire::encode<wire::WriteChunk>(request), write.data, kRpcTimeout,
-         [this, number, try_number = write.try_number](const Status& status, wire::ChunkReplyT reply,
-                                                       const Buffer&) {
+    call(write.node,
+         static_cast<uint16_t>(Method::write_chunk),
+         wire::encode<wire::WriteChunk>(request),
+         write.data,
+         kRpcTimeout,
+         [this, number, try_number = write.try_number](
+             const Status& status, wire::ChunkReplyT reply, const Buffer&) {
              on_written(number, try_number, status, std::move(reply));
          });
 }
@@ -228,13 +232,15 @@ void ChunkClient::on_written(uint64_t number,
         events_.doubt_session();
         return retry_write(number, kRetryMax);
     }
-    if (code == Errc::corrupt || (code == Errc::newer_epoch && write.tries % 8 != 0)) {
+    const bool patient = code == Errc::newer_epoch || code == Errc::busy;
+    if (code == Errc::corrupt || (patient && write.tries % 8 != 0)) {
         return retry_write(number, backoff(write.tries));
     }
     report(write.ino, write.chunk, node, code, [this, number](const Status& told) {
         auto again = writes_.find(number);
         if (again == writes_.end()) return;
-        if (told.code() == Errc::noent || told.code() == Errc::stale) return finish_write(number, told);
+        if (told.code() == Errc::noent || told.code() == Errc::stale)
+            return finish_write(number, told);
         retry_write(number, backoff(again->second.tries));
     });
 }
@@ -260,11 +266,8 @@ void ChunkClient::fail_writes() {
 
 // --- reports
 
-void ChunkClient::report(InodeId ino,
-                         const ChunkPtr& chunk,
-                         uint64_t node,
-                         Errc why,
-                         StatusDone next) {
+void ChunkClient::report(
+    InodeId ino, const ChunkPtr& chunk, uint64_t node, Errc why, StatusDone next) {
     auto& waiting = reports_[chunk->grant.chunk];
     waiting.push_back([chunk, next = std::move(next)](const Status& status) { next(status); });
     if (waiting.size() > 1) return;  // one is under way: its answer serves all
@@ -275,15 +278,20 @@ void ChunkClient::report(InodeId ino,
     message.epoch = chunk->grant.epoch;
     message.node = node;
     message.errc = static_cast<uint16_t>(why);
-    LFS_LOG(info, "chunkd {} failed for chunk {} ({}): asking metad", node, message.chunk, errc_name(why));
-    events_.report(message, [this, chunk, alive = std::weak_ptr<char>(alive_)](
-                                Result<wire::ChunkGrantT> answer) {
-        if (alive.expired()) return;
-        if (answer.is_ok()) adopt_configuration(chunk->grant, *answer);
-        auto told = std::move(reports_[chunk->grant.chunk]);
-        reports_.erase(chunk->grant.chunk);
-        for (StatusDone& call : told) call(answer.status());
-    });
+    LFS_LOG(info,
+            "chunkd {} failed for chunk {} ({}): asking metad",
+            node,
+            message.chunk,
+            errc_name(why));
+    events_.report(
+        message,
+        [this, chunk, alive = std::weak_ptr<char>(alive_)](Result<wire::ChunkGrantT> answer) {
+            if (alive.expired()) return;
+            if (answer.is_ok()) adopt_configuration(chunk->grant, *answer);
+            auto told = std::move(reports_[chunk->grant.chunk]);
+            reports_.erase(chunk->grant.chunk);
+            for (StatusDone& call : told) call(answer.status());
+        });
 }
 
 std::string ChunkClient::waits_for(InodeId ino) const {

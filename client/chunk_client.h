@@ -2,14 +2,14 @@
 // ChunkClient: bytes to and from the chunkds.
 //
 // A write goes to the primary under its write number, again and again with the SAME number, until a
-// configuration has taken it: newer configurations come with refusals or from metad, which is told of
-// members that do not answer [10, 38]. lowest_outstanding tells chunkds what can never come again.
-// A read goes to one member, at random places rotated; on failure, slowness or a bad checksum the next
-// member is asked at once; hedges (asking a second before the first has failed) stay under 5 % of the
-// reads. Checksums are made here and verified here: no byte is believed without.
-// Final errors: nospc, noent (the chunk is gone), no_session (writes only), and what a chunkd says of
-// arguments. All else is waited out; stop() drops what is left.
-// single-thread: the loop.
+// configuration has taken it: newer configurations come with refusals or from metad, which is told
+// of members that do not answer [10, 38]. lowest_outstanding tells chunkds what can never come
+// again. A read goes to one member, at random places rotated; on failure, slowness or a bad
+// checksum the next member is asked at once; hedges (asking a second before the first has failed)
+// stay under 5 % of the reads. Checksums are made here and verified here: no byte is believed
+// without. Final errors: nospc, noent (the chunk is gone), no_session (writes only), and what a
+// chunkd says of arguments. All else is waited out; stop() drops what is left. single-thread: the
+// loop.
 #pragma once
 
 #include <functional>
@@ -45,7 +45,8 @@ struct ChunkEvents {
     std::function<Hello()> hello;
     std::function<uint64_t()> session;
     // Tells metad; the answer carries the configuration to use now (or why there is none).
-    std::function<void(const wire::ReportChunkT&, std::function<void(Result<wire::ChunkGrantT>)>)> report;
+    std::function<void(const wire::ReportChunkT&, std::function<void(Result<wire::ChunkGrantT>)>)>
+        report;
     // A chunkd says that our session is fenced or unknown.
     std::function<void()> doubt_session;
 };
@@ -81,8 +82,8 @@ public:
 private:
     struct Node {
         std::unique_ptr<Connector> connector;
-        bool failed = false;       // the last attempt to connect failed, or the link ended
-        Nanos avoid_until = 0;     // reads prefer others
+        bool failed = false;    // the last attempt to connect failed, or the link ended
+        Nanos avoid_until = 0;  // reads prefer others
         std::vector<std::function<void(Connector*)>> waiting;  // for the first connection
     };
     struct Write {
@@ -94,7 +95,7 @@ private:
         Buffer data;
         std::vector<uint64_t> checksums;
         StatusDone done;
-        uint64_t node = 0;         // whom it is with now, 0 = waiting for a next try
+        uint64_t node = 0;  // whom it is with now, 0 = waiting for a next try
         uint64_t redirect = 0;
         uint64_t try_number = 0;
         int tries = 0;
@@ -103,19 +104,27 @@ private:
     using ReadPtr = std::shared_ptr<Read>;
 
     using Reply = std::function<void(const Status&, wire::ChunkReplyT, Buffer)>;
-    void call(uint64_t node, uint16_t method, Bytes body, Buffer payload, Nanos timeout, Reply reply);
+    void call(
+        uint64_t node, uint16_t method, Bytes body, Buffer payload, Nanos timeout, Reply reply);
     void link_failed(uint64_t node);
 
     void start_write(Write write);
     void send_write(uint64_t number);
-    void on_written(uint64_t number, uint64_t try_number, const Status& status, wire::ChunkReplyT reply);
+    void on_written(uint64_t number,
+                    uint64_t try_number,
+                    const Status& status,
+                    wire::ChunkReplyT reply);
     void retry_write(uint64_t number, Nanos wait);
     void finish_write(uint64_t number, const Status& status);
 
     void start_read(const ReadPtr& read);
     void ask_next(const ReadPtr& read);
     uint64_t pick_member(const Read& read);
-    void on_read(const ReadPtr& read, uint64_t node, Nanos sent, Status status, wire::ChunkReplyT reply,
+    void on_read(const ReadPtr& read,
+                 uint64_t node,
+                 Nanos sent,
+                 Status status,
+                 wire::ChunkReplyT reply,
                  Buffer payload);
     void on_slow(const ReadPtr& read);
     void next_round(const ReadPtr& read, Errc why);
@@ -131,12 +140,13 @@ private:
     std::map<uint64_t, Node> nodes_;
     uint64_t last_write_no_ = 0;
     uint64_t last_try_ = 0;
-    std::map<uint64_t, Write> writes_;           // by write number; the first is the lowest outstanding
-    std::map<uint64_t, ReadPtr> reads_;          // by serial number
-    std::map<uint64_t, std::vector<StatusDone>> reports_;  // by chunk: those who wait for the answer
-    std::shared_ptr<char> alive_;                // timers and links look at it
-    Nanos usual_read_ = 10 * kMillisecond;       // moving average of answered reads
-    uint64_t read_count_ = 0;                    // also the serial numbers
+    std::map<uint64_t, Write> writes_;   // by write number; the first is the lowest outstanding
+    std::map<uint64_t, ReadPtr> reads_;  // by serial number
+    std::map<uint64_t, std::vector<StatusDone>>
+        reports_;                           // by chunk: those who wait for the answer
+    std::shared_ptr<char> alive_;           // timers and links look at it
+    Nanos usual_read_ = 10 * kMillisecond;  // moving average of answered reads
+    uint64_t read_count_ = 0;               // also the serial numbers
     uint64_t hedge_count_ = 0;
     uint64_t requests_sent_ = 0;
     uint64_t retries_ = 0;

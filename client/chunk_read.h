@@ -20,8 +20,8 @@ struct ChunkClient::Read {
     ChunkPtr chunk;
     uint64_t offset = 0;
     uint64_t length = 0;
-    Done<Buffer> done;          // empty once answered
-    uint64_t start = 0;         // rotation: where the first round begins
+    Done<Buffer> done;            // empty once answered
+    uint64_t start = 0;           // rotation: where the first round begins
     std::vector<uint64_t> asked;  // members of this round
     int under_way = 0;
     int rounds = 0;

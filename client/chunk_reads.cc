@@ -16,15 +16,12 @@ namespace {
 constexpr Nanos kHedgeMin = 20 * kMillisecond;
 constexpr Nanos kGiveUpOn = 500 * kMillisecond;  // then another member is asked whatever the budget
 constexpr Nanos kAvoid = 2 * kSecond;
-constexpr uint64_t kHedgeShare = 20;             // at most one read in so many is hedged
+constexpr uint64_t kHedgeShare = 20;  // at most one read in so many is hedged
 
 }  // namespace
 
-void ChunkClient::read(InodeId ino,
-                       ChunkPtr chunk,
-                       uint64_t offset,
-                       uint64_t length,
-                       Done<Buffer> done) {
+void ChunkClient::read(
+    InodeId ino, ChunkPtr chunk, uint64_t offset, uint64_t length, Done<Buffer> done) {
     auto read = std::make_shared<Read>(loop_);
     read->ino = ino;
     read->chunk = std::move(chunk);
@@ -78,7 +75,10 @@ void ChunkClient::ask_next(const ReadPtr& read) {
     read->slow.start(std::min(wait, kGiveUpOn), [this, weak = std::weak_ptr<Read>(read)] {
         if (auto strong = weak.lock()) on_slow(strong);
     });
-    call(node, static_cast<uint16_t>(Method::read_chunk), wire::encode<wire::ReadChunk>(request), {},
+    call(node,
+         static_cast<uint16_t>(Method::read_chunk),
+         wire::encode<wire::ReadChunk>(request),
+         {},
          kRpcTimeout,
          [this, read, node, sent, round](Status status, wire::ChunkReplyT reply, Buffer payload) {
              if (round == read->round_number) --read->under_way;
@@ -113,7 +113,9 @@ void ChunkClient::on_read(const ReadPtr& read,
     if (status.is_ok() && (payload.size() > read->length ||
                            !checksums_match(payload.view(), read->offset, reply.checksums))) {
         ++corrupt_replies_;
-        LFS_LOG(warn, "chunkd {} sent bytes of chunk {} that do not match their checksum", node,
+        LFS_LOG(warn,
+                "chunkd {} sent bytes of chunk {} that do not match their checksum",
+                node,
                 read->chunk->grant.chunk);
         status = Status(Errc::corrupt, "checksum mismatch");
     }
@@ -181,8 +183,11 @@ void ChunkClient::extents(InodeId ino,
     request.length = length;
     const uint64_t number = ++last_try_;
     const uint64_t node = chunk->grant.members[number % chunk->grant.members.size()];
-    call(node, static_cast<uint16_t>(Method::chunk_extents), wire::encode<wire::ChunkExtents>(request),
-         {}, kRpcTimeout,
+    call(node,
+         static_cast<uint16_t>(Method::chunk_extents),
+         wire::encode<wire::ChunkExtents>(request),
+         {},
+         kRpcTimeout,
          [this, ino, chunk, offset, length, node, done = std::move(done)](
              const Status& status, wire::ChunkReplyT reply, const Buffer&) mutable {
              if (status.is_ok()) {

@@ -109,7 +109,11 @@ void Core::start(StatusDone done) {
     meta_.start();
     tick_timer_.repeat(kTick, [this] { tick(); });
     const Caller people;
-    resolve_path(people, kRootInode, options_.subdir, true, 0,
+    resolve_path(people,
+                 kRootInode,
+                 options_.subdir,
+                 true,
+                 0,
                  [this, done = std::move(done)](const Result<Attr>& attr) {
                      if (!attr.is_ok()) return done(attr.status());
                      if ((attr->mode & 0170000) != 0040000) return done(Status(Errc::notdir));
@@ -125,9 +129,10 @@ void Core::stop(Nanos patience, StatusDone done) {
     for (const auto& [ino, inode] : inodes) {
         if (inode->has_lease()) wind_down(inode);
     }
-    wait_clean(loop_.now() + patience, [this, patience, done = std::move(done)](const Status& status) {
-        finish_stop(patience, status, done);
-    });
+    wait_clean(loop_.now() + patience,
+               [this, patience, done = std::move(done)](const Status& status) {
+                   finish_stop(patience, status, done);
+               });
 }
 
 void Core::wait_clean(Nanos until, StatusDone done) {
@@ -142,7 +147,8 @@ void Core::wait_clean(Nanos until, StatusDone done) {
         return done(Status(Errc::io, "changes could not be written back in time"));
     }
     if (!busy) return done(status);
-    stop_timer_.start(kStopPoll, [this, until, done = std::move(done)] { wait_clean(until, done); });
+    stop_timer_.start(kStopPoll,
+                      [this, until, done = std::move(done)] { wait_clean(until, done); });
 }
 
 void Core::finish_stop(Nanos patience, const Status& status, StatusDone done) {
@@ -218,7 +224,8 @@ void Core::fail_inode(const InodePtr& inode) {
     if (inode->dirty()) {
         ++inode->error_count;
         inode->error = Status(Errc::io, "the session was ended with data not written back");
-        LFS_LOG(error, "changes of inode {} are lost: the session was ended", inode->ino.to_string());
+        LFS_LOG(
+            error, "changes of inode {} are lost: the session was ended", inode->ino.to_string());
     }
     inode->releasing = false;
     inode->winding = false;
@@ -249,6 +256,9 @@ void Core::report_chunk(const wire::ReportChunkT& report,
     wire::SessionOpUnion request;
     request.Set(wire::ReportChunkT(report));
     meta_.session_request(std::move(request), [done = std::move(done)](const MetaAnswer& answer) {
+        const Errc code = answer.status.code();
+        // The file has no such chunk any more (a truncate, a punch): whoever asks starts over.
+        if (code == Errc::not_found || code == Errc::conflict) return done(Errc::noent);
         if (!answer.status.is_ok()) return done(answer.status);
         if (answer.reply.grants.empty()) return done(Errc::noent);
         done(*answer.reply.grants.front());
@@ -291,7 +301,8 @@ ClientStatus Core::status() const {
         if (waited < kSlowRequest) continue;
         std::string whom = meta_.ready() ? chunks_.waits_for(entry.ino) : std::string();
         if (whom.empty()) whom = meta_.waits_for();
-        status.waiting.push_back({entry.op, entry.name, entry.ino, entry.pid, waited, std::move(whom)});
+        status.waiting.push_back(
+            {entry.op, entry.name, entry.ino, entry.pid, waited, std::move(whom)});
     }
     return status;
 }

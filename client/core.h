@@ -50,7 +50,7 @@ public:
     OpTracker& ops() { return ops_; }
     void set_invalidate_hook(std::function<void(InodeId)> hook) { invalidate_ = std::move(hook); }
     bool read_only() const { return options_.read_only; }
-    HandlePtr handle(HandleId id) const;   // null if unknown
+    HandlePtr handle(HandleId id) const;  // null if unknown
 
     // --- name_ops.cc
     void lookup(const Caller& caller, InodeId parent, const std::string& name, Done<Attr> done);
@@ -65,10 +65,18 @@ public:
     void listxattr(const Caller& caller, InodeId ino, Done<Bytes> done);
     void removexattr(const Caller& caller, wire::RemoveXattrT op, StatusDone done);
     void opendir(const Caller& caller, InodeId ino, Done<HandleId> done);
-    void readdir(const Caller& caller, const HandlePtr& dir, uint64_t cookie, uint32_t max_bytes,
-                 bool plus, Done<DirPage> done);
+    void readdir(const Caller& caller,
+                 const HandlePtr& dir,
+                 uint64_t cookie,
+                 uint32_t max_bytes,
+                 bool plus,
+                 Done<DirPage> done);
     void releasedir(HandleId id);
-    void resolve_path(const Caller& caller, InodeId from, std::string path, bool follow, int links,
+    void resolve_path(const Caller& caller,
+                      InodeId from,
+                      std::string path,
+                      bool follow,
+                      int links,
                       Done<Attr> done);
 
     // --- attr_ops.cc
@@ -76,24 +84,49 @@ public:
     void setattr(const Caller& caller, InodeId ino, SetAttrs attrs, Done<Attr> done);
 
     // --- open_ops.cc
-    void create(const Caller& caller, InodeId parent, std::string name, uint32_t mode, uint32_t flags,
+    void create(const Caller& caller,
+                InodeId parent,
+                std::string name,
+                uint32_t mode,
+                uint32_t flags,
                 Done<Opened> done);
     void open(const Caller& caller, InodeId ino, uint32_t flags, Done<Opened> done);
     void release(HandleId id);
 
     // --- read_path.cc, write_path.cc, space_ops.cc
-    void read(const Caller& caller, const HandlePtr& file, uint64_t offset, uint64_t size,
+    void read(const Caller& caller,
+              const HandlePtr& file,
+              uint64_t offset,
+              uint64_t size,
               Done<ReadData> done);
-    void write(const Caller& caller, const HandlePtr& file, uint64_t offset, Buffer data,
-               Gone gone, Done<uint64_t> done);
+    void write(const Caller& caller,
+               const HandlePtr& file,
+               uint64_t offset,
+               Buffer data,
+               Gone gone,
+               Done<uint64_t> done);
     void flush(const HandlePtr& file, StatusDone done);
     void fsync(const HandlePtr& file, bool datasync, StatusDone done);
-    void fallocate(const Caller& caller, const HandlePtr& file, uint32_t mode, uint64_t offset,
-                   uint64_t length, StatusDone done);
-    void lseek(const Caller& caller, const HandlePtr& file, uint64_t offset, Seek what,
+    void fallocate(const Caller& caller,
+                   const HandlePtr& file,
+                   uint32_t mode,
+                   uint64_t offset,
+                   uint64_t length,
+                   StatusDone done);
+    void lseek(const Caller& caller,
+               const HandlePtr& file,
+               uint64_t offset,
+               Seek what,
                Done<uint64_t> done);
-    void copy(const Caller& caller, const HandlePtr& from, uint64_t from_offset, const HandlePtr& to,
-              uint64_t to_offset, uint64_t length, uint64_t copied, Gone gone, Done<uint64_t> done);
+    void copy(const Caller& caller,
+              const HandlePtr& from,
+              uint64_t from_offset,
+              const HandlePtr& to,
+              uint64_t to_offset,
+              uint64_t length,
+              uint64_t copied,
+              Gone gone,
+              Done<uint64_t> done);
 
 private:
     // core.cc
@@ -114,14 +147,16 @@ private:
     uint64_t dirty_bytes() const { return dirty_bytes_; }
 
     // attr_ops.cc
-    Attr shown(const Inode& inode) const;             // committed attributes with our changes
-    Attr overlaid(const wire::AttrT& wire) const;     // the same for an answer of the leader
+    Attr shown(const Inode& inode) const;          // committed attributes with our changes
+    Attr overlaid(const wire::AttrT& wire) const;  // the same for an answer of the leader
     bool attr_usable(const Inode& inode) const;
     void adopt_attr(Inode& inode, const wire::AttrT& wire);
-    void learn_attr(const wire::MetaReplyT& reply);   // of an operation of ours on that inode
-    void send_setattr(const Caller& caller, InodeId ino, const SetAttrs& attrs, Urgency urgency,
-                      MetaDone done);
-    void setattr_size(const Caller& caller, const InodePtr& inode, const SetAttrs& attrs,
+    void learn_attr(const wire::MetaReplyT& reply);  // of an operation of ours on that inode
+    void send_setattr(
+        const Caller& caller, InodeId ino, const SetAttrs& attrs, Urgency urgency, MetaDone done);
+    void setattr_size(const Caller& caller,
+                      const InodePtr& inode,
+                      const SetAttrs& attrs,
                       Done<Attr> done);
     void setattr_plain(const Caller& caller, InodeId ino, const SetAttrs& attrs, Done<Attr> done);
 
@@ -129,14 +164,17 @@ private:
     void register_open(const InodePtr& inode, bool writer, StatusDone done);
     void send_open(const InodePtr& inode, bool writer, StatusDone done);
     void take_open_reply(const InodePtr& inode, uint64_t give_backs, const wire::MetaReplyT& reply);
-    void finish_open(const InodePtr& inode, const Caller& caller, uint32_t flags, Done<Opened> done);
+    void finish_open(const InodePtr& inode,
+                     const Caller& caller,
+                     uint32_t flags,
+                     Done<Opened> done);
     void opened(const InodePtr& inode, uint32_t flags, const Done<Opened>& done);
     void close_inode(const InodePtr& inode);
     void session_op(const InodePtr& inode, Task start);
     void end_session_op(const InodePtr& inode);
 
     // lease_holder.cc
-    bool lease_counts(const Inode& inode) const;      // held, and its time is not over
+    bool lease_counts(const Inode& inode) const;  // held, and its time is not over
     void need_write_lease(const InodePtr& inode, bool exclusive, StatusDone run);
     void end_exclusive(const InodePtr& inode);
     void advance(const InodePtr& inode);
@@ -166,8 +204,13 @@ private:
     bool commit_if_due(const InodePtr& inode);
     void send_commit(const InodePtr& inode, uint64_t covered);
     void send_inline(const InodePtr& inode, uint64_t covered);
-    void on_committed(const InodePtr& inode, uint64_t covered, bool moved_out, bool released,
-                      bool suid, int64_t mtime, MetaAnswer answer);
+    void on_committed(const InodePtr& inode,
+                      uint64_t covered,
+                      bool moved_out,
+                      bool released,
+                      bool suid,
+                      int64_t mtime,
+                      MetaAnswer answer);
     void finish_jobs(const InodePtr& inode);
     void record_error(Inode& inode, const Status& status);
     void move_out(Inode& inode);
@@ -175,8 +218,12 @@ private:
     void flush_oldest();
 
     // write_path.cc
-    void admit_write(const InodePtr& inode, const HandlePtr& file, uint32_t uid, uint64_t offset,
-                     const Buffer& data, const Done<uint64_t>& done);
+    void admit_write(const InodePtr& inode,
+                     const HandlePtr& file,
+                     uint32_t uid,
+                     uint64_t offset,
+                     const Buffer& data,
+                     const Done<uint64_t>& done);
     void apply_write(Inode& inode, uint64_t offset, const Buffer& data);
     Status take_error(Handle& file);
 
@@ -184,27 +231,57 @@ private:
     struct ReadJob;
     struct SeekState;
     using ReadJobPtr = std::shared_ptr<ReadJob>;
-    void read_leased(const Caller& caller, const HandlePtr& file, uint64_t offset, uint64_t size,
+    void read_try(const Caller& caller,
+                  const HandlePtr& file,
+                  uint64_t offset,
+                  uint64_t size,
+                  int tries,
+                  Done<ReadData> answer);
+    void read_leased(const Caller& caller,
+                     const HandlePtr& file,
+                     uint64_t offset,
+                     uint64_t size,
+                     int tries,
                      Done<ReadData> done);
-    void read_unleased(const Caller& caller, const InodePtr& inode, uint64_t offset, uint64_t size,
+    void read_unleased(const Caller& caller,
+                       const InodePtr& inode,
+                       uint64_t offset,
+                       uint64_t size,
                        Done<ReadData> done);
-    void read_spans(const InodePtr& inode, uint64_t offset, uint64_t size, bool use_cache,
-                    const std::map<uint32_t, ChunkPtr>& chunks, Done<ReadData> done);
+    void read_spans(const InodePtr& inode,
+                    uint64_t offset,
+                    uint64_t size,
+                    bool use_cache,
+                    const std::map<uint32_t, ChunkPtr>& chunks,
+                    Done<ReadData> done);
     void read_part(const ReadJobPtr& job, uint64_t offset, uint64_t length);
-    void need_layout(const Caller& caller, const InodePtr& inode, uint64_t offset, uint64_t length,
+    void need_layout(const Caller& caller,
+                     const InodePtr& inode,
+                     uint64_t offset,
+                     uint64_t length,
                      StatusDone done);
     bool layout_known(const Inode& inode, uint32_t first, uint32_t last) const;
     void prefetch(const InodePtr& inode, uint64_t from, uint64_t to);
 
     // space_ops.cc
-    void punch(const Caller& caller, const HandlePtr& file, uint64_t offset, uint64_t end,
+    void punch(const Caller& caller,
+               const HandlePtr& file,
+               uint64_t offset,
+               uint64_t end,
                StatusDone done);
-    void punch_next(const Caller& caller, const InodePtr& inode, uint64_t offset, uint64_t end,
+    void punch_next(const Caller& caller,
+                    const InodePtr& inode,
+                    uint64_t offset,
+                    uint64_t end,
                     const StatusDone& done);
     void punch_whole(const InodePtr& inode, uint32_t first, uint32_t count, StatusDone done);
     void make_writable(const InodePtr& inode, uint32_t index, StatusDone done);
-    void seek_in(const Caller& caller, const HandlePtr& file, uint64_t offset, Seek what,
-                 const std::shared_ptr<SeekState>& state, Done<uint64_t> done);
+    void seek_in(const Caller& caller,
+                 const HandlePtr& file,
+                 uint64_t offset,
+                 Seek what,
+                 const std::shared_ptr<SeekState>& state,
+                 Done<uint64_t> done);
 
     Loop& loop_;
     const ClientOptions options_;
@@ -217,12 +294,13 @@ private:
     std::map<InodeId, InodePtr> inodes_;
     std::map<HandleId, HandlePtr> handles_;
     HandleId last_handle_ = 0;
-    std::map<InodeId, uint64_t> dirty_of_;        // bytes, as last accounted
+    std::map<InodeId, uint64_t> dirty_of_;  // bytes, as last accounted
     uint64_t dirty_bytes_ = 0;
     std::deque<Task> space_waiters_;
-    int creates_running_ = 0;                     // their grants may come after a recall of them
-    std::map<InodeId, uint64_t> unknown_recalls_; // last grants recalled of inodes not in the table
-    bool stalled_ = false;                        // something waits for the lease time to be extended
+    int creates_running_ = 0;  // their grants may come after a recall of them
+    std::map<InodeId, uint64_t>
+        unknown_recalls_;   // last grants recalled of inodes not in the table
+    bool stalled_ = false;  // something waits for the lease time to be extended
     std::vector<Task> lease_time_waiters_;
     std::function<void(InodeId)> invalidate_;
     Timer tick_timer_;

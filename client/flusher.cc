@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Write-back of one inode: bytes to the chunkds in pieces, several in flight, then one commit of size
-// and mtime to the leader; small files in one WriteInline. All of it uses reserved slots and waits for
-// no recall [29]. pump() is called whenever something has changed and does what can be done.
+// Write-back of one inode: bytes to the chunkds in pieces, several in flight, then one commit of
+// size and mtime to the leader; small files in one WriteInline. All of it uses reserved slots and
+// waits for no recall [29]. pump() is called whenever something has changed and does what can be
+// done.
 #include <algorithm>
 #include <utility>
 
@@ -40,7 +41,8 @@ void Core::pump(const InodePtr& at) {
     uint64_t target = inode->winding ? inode->buffer.last_write() : 0;
     for (const FlushJob& job : inode->jobs) target = std::max(target, job.target);
     if (inode->is_inline && !inode->moving_out) {
-        if (target > inode->committed && !inode->commit_running) send_inline(inode, inode->buffer.last_write());
+        if (target > inode->committed && !inode->commit_running)
+            send_inline(inode, inode->buffer.last_write());
         return;
     }
     // While an inline write is under way the move out must wait: slots keep no order.
@@ -74,18 +76,24 @@ void Core::send_piece(const InodePtr& inode, const WriteBuffer::Piece& piece) {
         if (!inode->allocating) allocate(inode);
         return;
     }
-    chunks_.write(inode->ino, chunk, piece.offset % kChunkSize, piece.data,
+    chunks_.write(inode->ino,
+                  chunk,
+                  piece.offset % kChunkSize,
+                  piece.data,
                   [this, inode, piece](const Status& status) { piece_done(inode, piece, status); });
 }
 
-void Core::piece_done(const InodePtr& inode, const WriteBuffer::Piece& piece, const Status& status) {
+void Core::piece_done(const InodePtr& inode,
+                      const WriteBuffer::Piece& piece,
+                      const Status& status) {
     inode->buffer.finish(piece.offset);
     // What was fetched while the piece was under way may be from before it.
     inode->cache.drop(piece.offset, piece.data.size());
     if (status.is_ok()) {
         inode->written_end = std::max(inode->written_end, piece.end());
     } else if (!inode->lost) {
-        record_error(*inode, status);
+        const bool gone = status.code() == Errc::noent || status.code() == Errc::stale;
+        record_error(*inode, gone ? Status(Errc::io, "the chunk is gone") : status);
     }
     account(inode);
     pump(inode);
@@ -112,7 +120,10 @@ void Core::allocate(const InodePtr& inode) {
     op.move_out_version = inode->is_inline ? inode->attr.version : 0;
     wire::MutationOpUnion request;
     request.Set(std::move(op));
-    meta_.mutate(Urgency::flush, Binding::session, kNobody, std::move(request),
+    meta_.mutate(Urgency::flush,
+                 Binding::session,
+                 kNobody,
+                 std::move(request),
                  [this, inode](MetaAnswer answer) {
                      inode->allocating = false;
                      on_allocated(inode, std::move(answer));
@@ -174,7 +185,8 @@ bool Core::commit_if_due(const InodePtr& inode) {
     if (covered <= inode->committed && !(to_release && inode->grower)) {
         return false;
     }
-    const bool data_only = !inode->winding && !inode->moving_out && inode->size == inode->attr.size &&
+    const bool data_only =
+        !inode->winding && !inode->moving_out && inode->size == inode->attr.size &&
         std::all_of(inode->jobs.begin(), inode->jobs.end(), [](const FlushJob& job) {
             return job.data_only;
         });
@@ -210,10 +222,18 @@ void Core::send_commit(const InodePtr& inode, uint64_t covered) {
     op.release = release;
     wire::MutationOpUnion request;
     request.Set(std::move(op));
-    meta_.mutate(Urgency::flush, Binding::session, kNobody, std::move(request),
+    meta_.mutate(Urgency::flush,
+                 Binding::session,
+                 kNobody,
+                 std::move(request),
                  [this, inode, covered, op](MetaAnswer answer) {
-                     on_committed(inode, covered, op.moved_out, op.release, op.clear_suid,
-                                  op.mtime_ns, std::move(answer));
+                     on_committed(inode,
+                                  covered,
+                                  op.moved_out,
+                                  op.release,
+                                  op.clear_suid,
+                                  op.mtime_ns,
+                                  std::move(answer));
                  });
 }
 
@@ -238,16 +258,26 @@ void Core::send_inline(const InodePtr& inode, uint64_t covered) {
     op.release = release;
     wire::MutationOpUnion request;
     request.Set(std::move(op));
-    meta_.mutate(Urgency::flush, Binding::session, kNobody, std::move(request),
-                 [this, inode, covered, from, to, release, suid = inode->clear_suid,
-                  mtime = inode->mtime_ns](MetaAnswer answer) {
-                     const Errc code = answer.status.code();
-                     if (code == Errc::conflict || code == Errc::recall || code == Errc::not_inline) {
-                         inode->inline_from = std::min(inode->inline_from, from);
-                         inode->inline_to = std::max(inode->inline_to, to);
-                     }
-                     on_committed(inode, covered, false, release, suid, mtime, std::move(answer));
-                 });
+    meta_.mutate(
+        Urgency::flush,
+        Binding::session,
+        kNobody,
+        std::move(request),
+        [this,
+         inode,
+         covered,
+         from,
+         to,
+         release,
+         suid = inode->clear_suid,
+         mtime = inode->mtime_ns](MetaAnswer answer) {
+            const Errc code = answer.status.code();
+            if (code == Errc::conflict || code == Errc::recall || code == Errc::not_inline) {
+                inode->inline_from = std::min(inode->inline_from, from);
+                inode->inline_to = std::max(inode->inline_to, to);
+            }
+            on_committed(inode, covered, false, release, suid, mtime, std::move(answer));
+        });
 }
 
 void Core::on_committed(const InodePtr& inode,
@@ -260,8 +290,8 @@ void Core::on_committed(const InodePtr& inode,
     inode->commit_running = false;
     if (inode->lost) return;
     const Errc code = answer.status.code();
-    // A truncate came between: the same again with its generation. Any other conflict means that the
-    // leader has cut what we had written (our lease had ended there): that is lost.
+    // A truncate came between: the same again with its generation. Any other conflict means that
+    // the leader has cut what we had written (our lease had ended there): that is lost.
     const bool outdated = code == Errc::conflict && answer.reply.attr &&
                           answer.reply.attr->truncate_generation > inode->truncate_generation;
     if (code == Errc::recall || outdated || code == Errc::not_inline) {
@@ -272,7 +302,8 @@ void Core::on_committed(const InodePtr& inode,
             inode->reacquire = true;
             inode->lease = wire::LeaseMode::none;
             acquire(inode);
-        } else if (code == Errc::not_inline && was_inline && inode->inline_from < inode->inline_to) {
+        } else if (code == Errc::not_inline && was_inline &&
+                   inode->inline_from < inode->inline_to) {
             inode->is_inline = false;
             adopt_layout(*inode, answer.reply, true);
             const uint64_t from = std::exchange(inode->inline_from, UINT64_MAX);
@@ -329,7 +360,8 @@ void Core::record_error(Inode& inode, const Status& status) {
 void Core::move_out(Inode& inode) {
     const bool is_move = inode.is_inline;
     const uint64_t length = std::min<uint64_t>(inode.inline_data.size(), inode.size);
-    if (length > 0) inode.buffer.write(0, Buffer::copy_of(View(inode.inline_data).first(length)), loop_.now());
+    if (length > 0)
+        inode.buffer.write(0, Buffer::copy_of(View(inode.inline_data).first(length)), loop_.now());
     inode.touch(loop_.now());
     inode.moving_out = is_move;
     inode.moving_change = inode.buffer.last_write();

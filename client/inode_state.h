@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Inode: what this client knows and holds of one regular file (or other inode) that is open here.
 //
-// The lease decides what counts [8]: `attr`, `inline_data`, `chunks` and `cache` are good only while
-// the lease is held and die with it; `size`, `mtime_ns` and `buffer` are our own changes, and exist
-// only under the write lease. Numbers of changes: buffer.last_write() counts every local change
-// (touch() one without bytes); `committed` is the highest that the leader has confirmed; the inode is
-// dirty while they differ.
+// The lease decides what counts [8]: `attr`, `inline_data`, `chunks` and `cache` are good only
+// while the lease is held and die with it; `size`, `mtime_ns` and `buffer` are our own changes, and
+// exist only under the write lease. Numbers of changes: buffer.last_write() counts every local
+// change (touch() one without bytes); `committed` is the highest that the leader has confirmed; the
+// inode is dirty while they differ.
 //
 // Lease states and who moves them (lease_holder.cc, flusher.cc):
-//   none --acquire answered--> held --recall/close/transient done--> winding (flushes) --given back--> none
-//   `releasing`: the commit that gives the lease back is under way; nothing of it counts any more.
+//   none --acquire answered--> held --recall/close/transient done--> winding (flushes) --given
+//   back--> none `releasing`: the commit that gives the lease back is under way; nothing of it
+//   counts any more.
 // single-thread: the loop.
 #pragma once
 
@@ -32,7 +33,7 @@ namespace lumeofs::client {
 // Somebody waits for all changes up to number `target` to be written and committed.
 struct FlushJob {
     uint64_t target = 0;
-    bool data_only = false;   // fdatasync: a commit for mtime alone is skipped
+    bool data_only = false;  // fdatasync: a commit for mtime alone is skipped
     StatusDone done;
 };
 
@@ -40,18 +41,18 @@ struct FlushJob {
 // keeps everybody else out until it calls Core::end_exclusive().
 struct LeaseWaiter {
     bool exclusive = false;
-    StatusDone run;           // ok: the lease is held now; else why not
+    StatusDone run;  // ok: the lease is held now; else why not
 };
 
 struct Inode {
     InodeId ino;
-    bool lost = false;             // its session has ended: everything answers Errc::io [21]
+    bool lost = false;  // its session has ended: everything answers Errc::io [21]
 
     // Opens.
     uint32_t handles = 0;
     uint32_t writers = 0;
-    uint32_t pending = 0;          // operations that keep it in the table
-    bool registered = false;       // the leader knows us as an opener
+    uint32_t pending = 0;     // operations that keep it in the table
+    bool registered = false;  // the leader knows us as an opener
     bool registered_writer = false;
 
     // Requests to the leader about opens and the lease: one at a time, in order.
@@ -60,33 +61,33 @@ struct Inode {
 
     // The lease.
     wire::LeaseMode lease = wire::LeaseMode::none;
-    bool transient = false;        // given for one operation
-    bool shared = false;           // others had it open when we last asked
+    bool transient = false;  // given for one operation
+    bool shared = false;     // others had it open when we last asked
     Nanos shared_since = 0;
-    uint64_t lease_serial = 0;     // rises with each loss: what was fetched before is not kept
-    uint64_t void_grants = 0;      // grants up to this number were recalled before they came [27]
+    uint64_t lease_serial = 0;  // rises with each loss: what was fetched before is not kept
+    uint64_t void_grants = 0;   // grants up to this number were recalled before they came [27]
     bool acquiring = false;
     uint64_t give_back_count = 0;  // ever sent: a grant asked for before one of them is void
     int give_backs = 0;            // under way
-    bool reacquire = false;        // the leader has forgotten our lease: take it again, keep our changes
-    bool winding = false;          // on its way to none
+    bool reacquire = false;  // the leader has forgotten our lease: take it again, keep our changes
+    bool winding = false;    // on its way to none
     bool releasing = false;
     std::optional<size_t> released_at;  // the metad that was told by `releasing`
-    std::set<uint64_t> revokes;    // recall numbers to be answered when it is given back
+    std::set<uint64_t> revokes;         // recall numbers to be answered when it is given back
     std::set<uint64_t> flush_recalls;   // recalls for a flush that are being obeyed
     std::deque<LeaseWaiter> waiters;
     bool exclusive = false;
-    std::vector<Task> after_release;    // readers that wait for `releasing` to end
+    std::vector<Task> after_release;  // readers that wait for `releasing` to end
 
     // Under the lease: committed state.
     bool attr_known = false;
     Attr attr;
     uint64_t truncate_generation = 0;
     bool is_inline = false;
-    Bytes inline_data;             // with our changes; at most kInlineMax
+    Bytes inline_data;  // with our changes; at most kInlineMax
     std::map<uint32_t, ChunkPtr> chunks;
     bool all_chunks_known = false;
-    std::set<uint32_t> holes;      // indices known to have no chunk, unless all are known
+    std::set<uint32_t> holes;  // indices known to have no chunk, unless all are known
     ReadCache cache;
 
     // Our own changes.
@@ -94,13 +95,13 @@ struct Inode {
     int64_t mtime_ns = 0;
     bool mtime_dirty = false;
     bool clear_suid = false;
-    bool moving_out = false;       // the inline bytes are on their way into chunk 0 [34]
-    uint64_t moving_change = 0;    // they are among the changes up to this number
-    bool grower = false;           // allocated since the last clean release
+    bool moving_out = false;     // the inline bytes are on their way into chunk 0 [34]
+    uint64_t moving_change = 0;  // they are among the changes up to this number
+    bool grower = false;         // allocated since the last clean release
     WriteBuffer buffer;
     uint64_t inline_from = UINT64_MAX;  // changed bytes of inline_data
     uint64_t inline_to = 0;
-    uint64_t written_end = 0;      // how far bytes are on the chunkds, or the size was set
+    uint64_t written_end = 0;  // how far bytes are on the chunkds, or the size was set
     uint64_t committed = 0;
     Nanos dirty_since = 0;
 
@@ -109,7 +110,7 @@ struct Inode {
     bool commit_running = false;
     bool allocating = false;
     std::vector<WriteBuffer::Piece> parked;  // in flight for the buffer, waiting for a chunk
-    uint32_t error_count = 0;      // write-back failures; each handle reports the newest once
+    uint32_t error_count = 0;  // write-back failures; each handle reports the newest once
     Status error;
 
     bool dirty() const { return committed != buffer.last_write(); }
@@ -126,9 +127,9 @@ using InodePtr = std::shared_ptr<Inode>;
 
 // An open file or directory.
 struct Handle {
-    InodePtr inode;        // files
+    InodePtr inode;  // files
     InodeId ino;
-    uint32_t flags = 0;    // OpenMode
+    uint32_t flags = 0;  // OpenMode
     bool writer = false;
     bool is_dir = false;
     uint32_t errors_seen = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the bytes of a file are: chunk 0, 1, 2 … of 64 MiB, each cut in checksum pieces at multiples
-// of 4 KiB of the chunk offset. Decisions only, no state. Pure; thread-safe.
+// Where the bytes of a file are: chunk 0, 1, 2 … of 64 MiB, each cut in checksum pieces at
+// multiples of 4 KiB of the chunk offset. Decisions only, no state. Pure; thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@ static_assert(kFileSizeLimit <= kMaxFileSize);
 
 // A part of a file that lies in one chunk.
 struct Span {
-    uint32_t index = 0;        // of the chunk
-    uint64_t offset = 0;       // in the chunk
+    uint32_t index = 0;   // of the chunk
+    uint64_t offset = 0;  // in the chunk
     uint64_t length = 0;
     uint64_t file_offset() const { return uint64_t{index} * kChunkSize + offset; }
 };

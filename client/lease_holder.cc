@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The lease of an inode at this client: taking it, obeying recalls, giving it back. The states stand
-// in inode_state.h. Two rules make late messages harmless:
+// The lease of an inode at this client: taking it, obeying recalls, giving it back. The states
+// stand in inode_state.h. Two rules make late messages harmless:
 //   - every grant has a number, and a recall names the last one sent: a grant that comes after the
 //     recall that named it is void [27];
 //   - a grant that was asked for before a give-back was sent is void, and nothing new is asked for
@@ -41,7 +41,8 @@ void Core::advance(const InodePtr& at) {
     for (;;) {
         if (inode->lost) {
             auto failed = std::exchange(inode->waiters, {});
-            for (LeaseWaiter& waiter : failed) waiter.run(Status(Errc::io, "the session was ended"));
+            for (LeaseWaiter& waiter : failed)
+                waiter.run(Status(Errc::io, "the session was ended"));
             return;
         }
         if (inode->exclusive) return;
@@ -74,14 +75,16 @@ void Core::acquire(const InodePtr& inode) {
     op.transient = inode->shared;
     wire::SessionOpUnion request;
     request.Set(std::move(op));
-    meta_.session_request(std::move(request), [this, inode, count = inode->give_back_count,
-                                               transient = inode->shared](MetaAnswer answer) {
-        inode->acquiring = false;
-        if (inode->lost) return advance(inode);
-        if (answer.status.is_ok() && inode->give_back_count != count) return advance(inode);
-        inode->transient = transient;
-        on_acquired(inode, std::move(answer));
-    });
+    meta_.session_request(std::move(request),
+                          [this, inode, count = inode->give_back_count, transient = inode->shared](
+                              MetaAnswer answer) {
+                              inode->acquiring = false;
+                              if (inode->lost) return advance(inode);
+                              if (answer.status.is_ok() && inode->give_back_count != count)
+                                  return advance(inode);
+                              inode->transient = transient;
+                              on_acquired(inode, std::move(answer));
+                          });
 }
 
 void Core::on_acquired(const InodePtr& inode, MetaAnswer answer) {
@@ -150,7 +153,8 @@ void Core::adopt_layout(Inode& inode, const wire::MetaReplyT& reply, bool clear)
     }
     for (const auto& grant : reply.grants) {
         auto& chunk = inode.chunks[grant->index];
-        if (chunk && chunk->grant.chunk == grant->chunk && chunk->grant.epoch > grant->epoch) continue;
+        if (chunk && chunk->grant.chunk == grant->chunk && chunk->grant.epoch > grant->epoch)
+            continue;
         if (!chunk || chunk->grant.chunk != grant->chunk) chunk = std::make_shared<ChunkRef>();
         chunk->grant = *grant;
         inode.holes.erase(grant->index);

@@ -142,7 +142,10 @@ void MetaClient::try_send(uint64_t id) {
     request.sent_on = metads_[leader_].link;
     request.try_number = ++last_try_;
     ++requests_sent_;
-    link->call(static_cast<uint16_t>(method), std::move(body), {}, timeout,
+    link->call(static_cast<uint16_t>(method),
+               std::move(body),
+               {},
+               timeout,
                [this, id, number = request.try_number](RpcReply reply) {
                    on_reply(id, number, std::move(reply));
                });
@@ -181,7 +184,7 @@ void MetaClient::again_later(uint64_t id) {
     Request& request = requests_.at(id);
     request.backoff = std::clamp(request.backoff * 2, kBackoffMin, kBackoffMax);
     const Nanos wait = request.backoff / 2 +
-        static_cast<Nanos>(prng_.below(static_cast<uint64_t>(request.backoff / 2)));
+                       static_cast<Nanos>(prng_.below(static_cast<uint64_t>(request.backoff / 2)));
     later_[loop_.now() + wait].push_back(id);
     if (!later_timer_.running() || later_.begin()->first == loop_.now() + wait) {
         later_timer_.start(later_.begin()->first - loop_.now(), [this] { run_later(); });

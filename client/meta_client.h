@@ -3,14 +3,16 @@
 //
 // It keeps a link to every metad. *Searching* for the leader it asks one after the other (hints of
 // refusals and LeaderHello pushes go first); whom it finds it tells what the session holds (Attach)
-// before anything else, and then sends all requests that have no answer yet. Requests are never lost:
+// before anything else, and then sends all requests that have no answer yet. Requests are never
+// lost:
 //   mutations  wait for a slot, keep it and their sequence number over any number of tries [21];
 //   queries    are simply asked again;
 //   session    (opens, leases, acknowledgements) belong to the session and end with it.
-// The session's leases are good until (send of the last renewal that was answered) + shortened(lease).
+// The session's leases are good until (send of the last renewal that was answered) +
+// shortened(lease).
 //
-// When the leader says that the session is gone: on_session_lost, then every request in doubt or bound
-// to the session ends with Errc::no_session, and a new session is opened for the rest.
+// When the leader says that the session is gone: on_session_lost, then every request in doubt or
+// bound to the session ends with Errc::no_session, and a new session is opened for the rest.
 // States: stopped -> searching <-> ready; searching covers OpenSession and Attach.
 // single-thread: the loop.
 #pragma once
@@ -38,7 +40,7 @@ namespace lumeofs::client {
 struct MetaAnswer {
     Status status;
     wire::MetaReplyT reply;
-    int tries = 1;    // more than one: an earlier try may have been carried out
+    int tries = 1;  // more than one: an earlier try may have been carried out
 };
 using MetaDone = std::function<void(MetaAnswer)>;
 
@@ -46,9 +48,9 @@ struct MetaEvents {
     // What the session holds, for Attach to metad number `at` (in the order of the options).
     std::function<std::vector<wire::OpenRecordT>(size_t at)> declare;
     std::function<void(const wire::RecallT&)> on_recall;
-    std::function<void()> on_lease;          // the lease time was extended (attached or renewed)
+    std::function<void()> on_lease;  // the lease time was extended (attached or renewed)
     std::function<void()> on_session_lost;
-    std::function<void(const wire::NodeAddressT&)> on_node;    // an address, maybe a new one
+    std::function<void(const wire::NodeAddressT&)> on_node;  // an address, maybe a new one
 };
 
 enum class Urgency {
@@ -95,9 +97,9 @@ public:
     // Asks for the lease to be renewed now (a refusal elsewhere says that the session may be gone).
     void renew_now();
 
-    size_t leader_index() const { return leader_; }   // with ready()
+    size_t leader_index() const { return leader_; }  // with ready()
     std::string leader_address() const;
-    std::string waits_for() const;     // for people
+    std::string waits_for() const;  // for people
     uint64_t requests_sent() const { return requests_sent_; }
     uint64_t retries() const { return retries_; }
     uint64_t sessions_lost() const { return sessions_lost_; }
@@ -108,20 +110,20 @@ private:
     struct Metad {
         std::string address;
         std::unique_ptr<Connector> connector;
-        uint64_t link = 0;       // number of its present link; 0 = down
+        uint64_t link = 0;  // number of its present link; 0 = down
     };
     struct Request {
         Kind kind = Kind::query;
         Urgency urgency = Urgency::normal;
         Binding binding = Binding::free;
-        std::shared_ptr<wire::MutationT> mutation;   // exactly one of the three
+        std::shared_ptr<wire::MutationT> mutation;  // exactly one of the three
         std::shared_ptr<wire::QueryT> query;
         std::shared_ptr<wire::SessionRequestT> session;
         MetaDone done;
         std::optional<uint32_t> slot;
         int tries = 0;
-        uint64_t try_number = 0;   // unique; a late answer of an earlier try is dropped
-        uint64_t sent_on = 0;      // link of the present try; 0 = none is under way
+        uint64_t try_number = 0;  // unique; a late answer of an earlier try is dropped
+        uint64_t sent_on = 0;     // link of the present try; 0 = none is under way
         Nanos backoff = 0;
     };
 
@@ -159,10 +161,10 @@ private:
 
     Phase phase_ = Phase::stopped;
     std::vector<Metad> metads_;
-    size_t leader_ = 0;             // with ready
+    size_t leader_ = 0;  // with ready
     size_t last_probed_ = 0;
-    std::optional<size_t> hint_;    // whom to ask next
-    size_t hint_hops_ = 0;          // hints followed at once, one after the other
+    std::optional<size_t> hint_;  // whom to ask next
+    size_t hint_hops_ = 0;        // hints followed at once, one after the other
     bool probing_ = false;
     uint64_t probe_number_ = 0;
     uint64_t last_link_ = 0;
@@ -173,7 +175,7 @@ private:
     Timer stop_timer_;
 
     uint64_t session_ = 0;
-    uint64_t client_id_high_ = 0;   // of the session that we have or are opening
+    uint64_t client_id_high_ = 0;  // of the session that we have or are opening
     uint64_t client_id_low_ = 0;
     uint64_t cluster_high_ = 0;
     uint64_t cluster_low_ = 0;
@@ -186,9 +188,9 @@ private:
     SlotTable slots_;
     uint64_t last_request_ = 0;
     uint64_t last_try_ = 0;
-    std::map<uint64_t, Request> requests_;      // by age
+    std::map<uint64_t, Request> requests_;          // by age
     std::map<Nanos, std::vector<uint64_t>> later_;  // requests that wait for their next try
-    std::deque<uint64_t> wants_slot_;           // mutations without a slot, by age
+    std::deque<uint64_t> wants_slot_;               // mutations without a slot, by age
     std::deque<uint64_t> wants_slot_urgent_;
 
     uint64_t requests_sent_ = 0;

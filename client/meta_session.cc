@@ -16,11 +16,8 @@ constexpr Nanos kProbePause = 30 * kMillisecond;  // between asking two metads t
 
 }  // namespace
 
-MetaClient::MetaClient(Loop& loop,
-                       Transport& transport,
-                       Prng prng,
-                       const ClientOptions& options,
-                       MetaEvents events)
+MetaClient::MetaClient(
+    Loop& loop, Transport& transport, Prng prng, const ClientOptions& options, MetaEvents events)
     : loop_(loop),
       transport_(transport),
       prng_(prng),
@@ -84,8 +81,11 @@ void MetaClient::stop(Nanos patience, std::function<void()> done) {
     request.session = session_;
     request.op.Set(wire::CloseSessionT{});
     stop_timer_.start(patience, end);
-    link->call(static_cast<uint16_t>(Method::session), wire::encode<wire::SessionRequest>(request), {},
-               patience, [this, end](const RpcReply&) { stop_timer_.start(0, end); });
+    link->call(static_cast<uint16_t>(Method::session),
+               wire::encode<wire::SessionRequest>(request),
+               {},
+               patience,
+               [this, end](const RpcReply&) { stop_timer_.start(0, end); });
     phase_ = Phase::stopped;
 }
 
@@ -156,7 +156,8 @@ std::optional<size_t> MetaClient::hinted(const wire::MetaReplyT& reply) const {
     for (size_t i = 0; i < metads_.size(); ++i) {
         if (!reply.leader_address.empty() && metads_[i].address == reply.leader_address) return i;
         RpcPeer* peer = metads_[i].connector->peer();
-        if (reply.leader != 0 && peer != nullptr && peer->hello().node.value == reply.leader) return i;
+        if (reply.leader != 0 && peer != nullptr && peer->hello().node.value == reply.leader)
+            return i;
     }
     return std::nullopt;
 }
@@ -198,11 +199,13 @@ void MetaClient::probe(size_t at) {
         request.op.Set(std::move(op));
     }
     ++requests_sent_;
-    metads_[at].connector->call(
-        static_cast<uint16_t>(Method::session), wire::encode<wire::SessionRequest>(request), {},
-        kRpcTimeout, [this, at, number, attach, sent = loop_.now()](RpcReply reply) {
-            on_probe(at, number, attach, sent, std::move(reply));
-        });
+    metads_[at].connector->call(static_cast<uint16_t>(Method::session),
+                                wire::encode<wire::SessionRequest>(request),
+                                {},
+                                kRpcTimeout,
+                                [this, at, number, attach, sent = loop_.now()](RpcReply reply) {
+                                    on_probe(at, number, attach, sent, std::move(reply));
+                                });
 }
 
 void MetaClient::on_probe(size_t at, uint64_t number, bool attach, Nanos sent, RpcReply reply) {
@@ -224,7 +227,8 @@ void MetaClient::on_probe(size_t at, uint64_t number, bool attach, Nanos sent, R
     // A leader that is not ready yet is asked again; another one only if it is known who leads.
     if (code == Errc::not_leader) hint_ = hinted(answer.reply);
     if (code == Errc::unavailable || code == Errc::busy) hint_ = at;
-    // Two that send us to each other (an election is under way) must not keep us running in a circle.
+    // Two that send us to each other (an election is under way) must not keep us running in a
+    // circle.
     if (hint_ && *hint_ != at && ++hint_hops_ <= metads_.size()) return probe_next();
     hint_hops_ = 0;
     probe_timer_.start(kProbePause, [this] { probe_next(); });
@@ -269,7 +273,9 @@ void MetaClient::session_lost() {
     search(std::exchange(hint_, std::nullopt));
     events_.on_session_lost();
     for (MetaDone& done : failed) {
-        done({Status(Errc::no_session, "the session was ended while the request was under way"), {}, 1});
+        done({Status(Errc::no_session, "the session was ended while the request was under way"),
+              {},
+              1});
     }
 }
 
@@ -286,7 +292,9 @@ void MetaClient::renew() {
     op.nodes_version = nodes_version_;
     request.op.Set(std::move(op));
     ++requests_sent_;
-    link->call(static_cast<uint16_t>(Method::session), wire::encode<wire::SessionRequest>(request), {},
+    link->call(static_cast<uint16_t>(Method::session),
+               wire::encode<wire::SessionRequest>(request),
+               {},
                kRpcTimeout,
                [this, number = metads_[leader_].link, sent = loop_.now()](RpcReply reply) {
                    on_renewed(number, sent, std::move(reply));
@@ -318,7 +326,8 @@ void MetaClient::learn(const wire::MetaReplyT& reply) {
     if (reply.cluster_time_ns != 0) {
         // Down only slowly: an answer that was long on its way shows an old time.
         const int64_t offset = reply.cluster_time_ns - loop_.now();
-        clock_offset_ = clock_known_ ? std::max(offset, clock_offset_ - 100 * kMicrosecond) : offset;
+        clock_offset_ =
+            clock_known_ ? std::max(offset, clock_offset_ - 100 * kMicrosecond) : offset;
         clock_known_ = true;
     }
     if (reply.nodes_version != 0) nodes_version_ = reply.nodes_version;

@@ -11,10 +11,10 @@ namespace {
 constexpr uint32_t kTypeMask = 0170000;
 constexpr uint32_t kDirectory = 0040000;
 constexpr uint32_t kSymlink = 0120000;
-constexpr uint64_t kDotCookies = 2;        // "." and ".." stand before the leader's cookies
-constexpr uint32_t kEntryBytes = 24;       // struct fuse_dirent
-constexpr uint32_t kPlusBytes = 152;       // struct fuse_direntplus
-constexpr uint32_t kPageBytes = 64 * 1024; // one request of plain entries
+constexpr uint64_t kDotCookies = 2;         // "." and ".." stand before the leader's cookies
+constexpr uint32_t kEntryBytes = 24;        // struct fuse_dirent
+constexpr uint32_t kPlusBytes = 152;        // struct fuse_direntplus
+constexpr uint32_t kPageBytes = 64 * 1024;  // one request of plain entries
 constexpr int kMaxLinksFollowed = 40;
 
 template <typename T>
@@ -37,21 +37,25 @@ void Core::lookup(const Caller& caller, InodeId parent, const std::string& name,
     wire::LookupT op;
     op.parent = parent.value;
     op.name = name;
-    meta_.query(caller, query_of(std::move(op)), [this, caller, done = std::move(done)](
-                                                     const MetaAnswer& answer) {
-        if (!answer.status.is_ok()) return done(answer.status);
-        if (!answer.reply.attr) return done(Errc::corrupt);
-        const InodePtr inode = find(InodeId{answer.reply.attr->ino});
-        // Our last commit is under way: only after it do we know how large the file is.
-        if (inode && inode->releasing) return getattr(caller, inode->ino, done);
-        learn_attr(answer.reply);
-        done(overlaid(*answer.reply.attr));
-    });
+    meta_.query(caller,
+                query_of(std::move(op)),
+                [this, caller, done = std::move(done)](const MetaAnswer& answer) {
+                    if (!answer.status.is_ok()) return done(answer.status);
+                    if (!answer.reply.attr) return done(Errc::corrupt);
+                    const InodePtr inode = find(InodeId{answer.reply.attr->ino});
+                    // Our last commit is under way: only after it do we know how large the file is.
+                    if (inode && inode->releasing) return getattr(caller, inode->ino, done);
+                    learn_attr(answer.reply);
+                    done(overlaid(*answer.reply.attr));
+                });
 }
 
 void Core::make(const Caller& caller, wire::MakeT op, Done<Attr> done) {
     op.exclusive = true;
-    meta_.mutate(Urgency::normal, Binding::free, caller, mutation_of(std::move(op)),
+    meta_.mutate(Urgency::normal,
+                 Binding::free,
+                 caller,
+                 mutation_of(std::move(op)),
                  [done = std::move(done)](const MetaAnswer& answer) {
                      if (!answer.status.is_ok()) return done(answer.status);
                      if (!answer.reply.attr) return done(Errc::corrupt);
@@ -69,7 +73,10 @@ void Core::readlink(const Caller& caller, InodeId ino, Done<std::string> done) {
 }
 
 void Core::link(const Caller& caller, wire::LinkT op, Done<Attr> done) {
-    meta_.mutate(Urgency::normal, Binding::free, caller, mutation_of(std::move(op)),
+    meta_.mutate(Urgency::normal,
+                 Binding::free,
+                 caller,
+                 mutation_of(std::move(op)),
                  [this, done = std::move(done)](const MetaAnswer& answer) {
                      if (!answer.status.is_ok()) return done(answer.status);
                      if (!answer.reply.attr) return done(Errc::corrupt);
@@ -79,7 +86,10 @@ void Core::link(const Caller& caller, wire::LinkT op, Done<Attr> done) {
 }
 
 void Core::unlink(const Caller& caller, wire::UnlinkT op, StatusDone done) {
-    meta_.mutate(Urgency::normal, Binding::free, caller, mutation_of(std::move(op)),
+    meta_.mutate(Urgency::normal,
+                 Binding::free,
+                 caller,
+                 mutation_of(std::move(op)),
                  [this, done = std::move(done)](const MetaAnswer& answer) {
                      if (answer.status.is_ok()) learn_attr(answer.reply);
                      done(answer.status);
@@ -87,7 +97,10 @@ void Core::unlink(const Caller& caller, wire::UnlinkT op, StatusDone done) {
 }
 
 void Core::rename(const Caller& caller, wire::RenameT op, StatusDone done) {
-    meta_.mutate(Urgency::normal, Binding::free, caller, mutation_of(std::move(op)),
+    meta_.mutate(Urgency::normal,
+                 Binding::free,
+                 caller,
+                 mutation_of(std::move(op)),
                  [this, done = std::move(done)](const MetaAnswer& answer) {
                      // What was replaced may be open here: its attributes are asked for again.
                      for (const auto& [ino, inode] : inodes_) inode->attr_known = false;
@@ -108,7 +121,10 @@ void Core::statfs(const Caller& caller, InodeId ino, Done<StatFs> done) {
 
 void Core::setxattr(const Caller& caller, wire::SetXattrT op, StatusDone done) {
     const InodeId ino{op.ino};
-    meta_.mutate(Urgency::normal, Binding::free, caller, mutation_of(std::move(op)),
+    meta_.mutate(Urgency::normal,
+                 Binding::free,
+                 caller,
+                 mutation_of(std::move(op)),
                  [this, ino, done = std::move(done)](const MetaAnswer& answer) {
                      if (auto inode = find(ino)) inode->attr_known = false;  // its ctime
                      done(answer.status);
@@ -117,7 +133,10 @@ void Core::setxattr(const Caller& caller, wire::SetXattrT op, StatusDone done) {
 
 void Core::removexattr(const Caller& caller, wire::RemoveXattrT op, StatusDone done) {
     const InodeId ino{op.ino};
-    meta_.mutate(Urgency::normal, Binding::free, caller, mutation_of(std::move(op)),
+    meta_.mutate(Urgency::normal,
+                 Binding::free,
+                 caller,
+                 mutation_of(std::move(op)),
                  [this, ino, done = std::move(done)](const MetaAnswer& answer) {
                      if (auto inode = find(ino)) inode->attr_known = false;
                      done(answer.status);
@@ -125,10 +144,11 @@ void Core::removexattr(const Caller& caller, wire::RemoveXattrT op, StatusDone d
 }
 
 void Core::getxattr(const Caller& caller, wire::GetXattrT op, Done<Bytes> done) {
-    meta_.query(caller, query_of(std::move(op)), [done = std::move(done)](const MetaAnswer& answer) {
-        if (!answer.status.is_ok()) return done(answer.status);
-        done(Bytes(answer.reply.data.begin(), answer.reply.data.end()));
-    });
+    meta_.query(
+        caller, query_of(std::move(op)), [done = std::move(done)](const MetaAnswer& answer) {
+            if (!answer.status.is_ok()) return done(answer.status);
+            done(Bytes(answer.reply.data.begin(), answer.reply.data.end()));
+        });
 }
 
 void Core::listxattr(const Caller& caller, InodeId ino, Done<Bytes> done) {
@@ -195,8 +215,8 @@ void Core::readdir(const Caller& caller,
     if (cookie < 1) page.entries.push_back(dot(dir->ino, ".", 1));
     if (cookie < 2) page.entries.push_back(dot(dir->ino, "..", 2));
     const uint64_t after = cookie < kDotCookies ? 0 : cookie - kDotCookies;
-    const bool continues = !plus && cookie > kDotCookies && !dir->entries.empty() &&
-                           dir->next_cookie == cookie;
+    const bool continues =
+        !plus && cookie > kDotCookies && !dir->entries.empty() && dir->next_cookie == cookie;
     if (continues) {
         fill_page(dir->entries, plus, max_bytes, &page);
         page.at_end = dir->entries.empty() && dir->entries_end;
@@ -234,12 +254,8 @@ void Core::readdir(const Caller& caller,
 
 // --- paths
 
-void Core::resolve_path(const Caller& caller,
-                        InodeId from,
-                        std::string path,
-                        bool follow,
-                        int links,
-                        Done<Attr> done) {
+void Core::resolve_path(
+    const Caller& caller, InodeId from, std::string path, bool follow, int links, Done<Attr> done) {
     const size_t start = path.find_first_not_of('/');
     if (start == std::string::npos) return getattr(caller, from, std::move(done));
     const size_t end = std::min(path.find('/', start), path.size());
@@ -255,7 +271,8 @@ void Core::resolve_path(const Caller& caller,
             return readlink(caller, found->ino, [=, this](const Result<std::string>& target) {
                 if (!target.is_ok()) return done(target.status());
                 const bool absolute = !target->empty() && target->front() == '/';
-                resolve_path(caller, absolute ? root_ : from, *target + rest, follow, links + 1, done);
+                resolve_path(
+                    caller, absolute ? root_ : from, *target + rest, follow, links + 1, done);
             });
         }
         if (last && rest.empty()) return done(*found);

@@ -10,12 +10,16 @@
 namespace lumeofs::client {
 
 Status to_posix(const Status& status, const char* operation) {
-    if (static_cast<uint16_t>(status.code()) < static_cast<uint16_t>(Errc::not_leader)) return status;
+    if (static_cast<uint16_t>(status.code()) < static_cast<uint16_t>(Errc::not_leader))
+        return status;
     LFS_LOG(warn, "{} failed with an internal error: {}", operation, status.to_string());
     return Status(Errc::io, status.to_string());
 }
 
-StatusDone OpTracker::track_status(const Caller& caller, const char* name, InodeId ino, StatusDone done) {
+StatusDone OpTracker::track_status(const Caller& caller,
+                                   const char* name,
+                                   InodeId ino,
+                                   StatusDone done) {
     auto wrapped = track<bool>(caller, name, ino, [done = std::move(done)](Result<bool> result) {
         done(result.status());
     });
@@ -33,8 +37,8 @@ uint64_t OpTracker::add(const Caller& caller,
                         InodeId ino,
                         std::function<void(Errc)> give_up) {
     const uint64_t serial = ++last_serial_;
-    running_.emplace(serial, Entry{caller.op, name, ino, caller.pid, loop_.now(), false,
-                                   std::move(give_up)});
+    running_.emplace(
+        serial, Entry{caller.op, name, ino, caller.pid, loop_.now(), false, std::move(give_up)});
     if (caller.op != 0) by_op_[caller.op] = serial;
     if (options_.soft_timeout > 0 && !timer_.running()) schedule();
     return serial;
@@ -86,8 +90,11 @@ void OpTracker::expire() {
         if (it == running_.end()) continue;
         const Errc code = it->second.interrupted ? Errc::intr : Errc::timedout;
         auto give_up = std::move(it->second.give_up);
-        LFS_LOG(info, "{} of inode {} is no longer waited for ({})", it->second.name,
-                it->second.ino.to_string(), errc_name(code));
+        LFS_LOG(info,
+                "{} of inode {} is no longer waited for ({})",
+                it->second.name,
+                it->second.ino.to_string(),
+                errc_name(code));
         remove(serial);
         give_up(code);
     }

@@ -76,7 +76,10 @@ public:
     const std::map<uint64_t, Entry>& running() const { return running_; }
 
 private:
-    uint64_t add(const Caller& caller, const char* name, InodeId ino, std::function<void(Errc)> give_up);
+    uint64_t add(const Caller& caller,
+                 const char* name,
+                 InodeId ino,
+                 std::function<void(Errc)> give_up);
     void remove(uint64_t serial);
     void schedule();
     void expire();
@@ -86,7 +89,7 @@ private:
     const Options options_;
     OpId last_op_ = 0;
     uint64_t last_serial_ = 0;
-    std::map<uint64_t, Entry> running_;       // by start
+    std::map<uint64_t, Entry> running_;  // by start
     std::map<OpId, uint64_t> by_op_;
     Timer timer_;
 };

@@ -60,31 +60,36 @@ void Core::send_open(const InodePtr& inode, bool writer, StatusDone done) {
     op.flags = writer ? kOpenWrite : kOpen;
     wire::SessionOpUnion request;
     request.Set(std::move(op));
-    meta_.session_request(std::move(request), [this, inode, writer, count = inode->give_back_count,
-                                               done = std::move(done)](const MetaAnswer& answer) {
-        if (answer.status.is_ok() && !inode->lost) {
-            inode->registered = true;
-            inode->registered_writer = inode->registered_writer || writer;
-            take_open_reply(inode, count, answer.reply);
-        }
-        done(answer.status);
-        end_session_op(inode);
-        advance(inode);
-    });
+    meta_.session_request(
+        std::move(request),
+        [this, inode, writer, count = inode->give_back_count, done = std::move(done)](
+            const MetaAnswer& answer) {
+            if (answer.status.is_ok() && !inode->lost) {
+                inode->registered = true;
+                inode->registered_writer = inode->registered_writer || writer;
+                take_open_reply(inode, count, answer.reply);
+            }
+            done(answer.status);
+            end_session_op(inode);
+            advance(inode);
+        });
 }
 
 // The lease that came with an open, unless we have or are doing something with a lease already, or
 // it was recalled before it came [27].
-void Core::take_open_reply(const InodePtr& inode, uint64_t give_backs, const wire::MetaReplyT& reply) {
+void Core::take_open_reply(const InodePtr& inode,
+                           uint64_t give_backs,
+                           const wire::MetaReplyT& reply) {
     const bool busy = inode->acquiring || inode->winding || inode->releasing || inode->reacquire ||
                       inode->give_backs > 0 || inode->exclusive || inode->commit_running ||
                       inode->lease == wire::LeaseMode::write;
-    const bool recalled = (reply.grant_number <= inode->void_grants ||
-                           inode->give_back_count != give_backs) &&
-                          !planted_bug("client.grant_after_recall");
+    const bool recalled =
+        (reply.grant_number <= inode->void_grants || inode->give_back_count != give_backs) &&
+        !planted_bug("client.grant_after_recall");
     if (busy) return;
     if (recalled) {
-        // The leader may believe that we hold what was void before it came: it asks when it matters.
+        // The leader may believe that we hold what was void before it came: it asks when it
+        // matters.
         return;
     }
     if (reply.lease == wire::LeaseMode::none) {
@@ -108,7 +113,8 @@ void Core::open(const Caller& caller, InodeId ino, uint32_t flags, Done<Opened> 
     ++inode->pending;
     register_open(inode, wants_write(flags), [=, this](const Status& status) {
         --inode->pending;
-        if (status.code() == Errc::no_session) return open(caller, ino, flags, done);  // the next one
+        if (status.code() == Errc::no_session)
+            return open(caller, ino, flags, done);  // the next one
         if (!status.is_ok()) {
             forget_if_idle(inode);
             return done(status);
@@ -117,7 +123,10 @@ void Core::open(const Caller& caller, InodeId ino, uint32_t flags, Done<Opened> 
     });
 }
 
-void Core::finish_open(const InodePtr& inode, const Caller& caller, uint32_t flags, Done<Opened> done) {
+void Core::finish_open(const InodePtr& inode,
+                       const Caller& caller,
+                       uint32_t flags,
+                       Done<Opened> done) {
     auto file = std::make_shared<Handle>();
     file->inode = inode;
     file->ino = inode->ino;
@@ -162,32 +171,36 @@ void Core::create(const Caller& caller,
     wire::MutationOpUnion request;
     request.Set(std::move(op));
     ++creates_running_;
-    meta_.mutate(Urgency::normal, Binding::free, caller, std::move(request), [=, this](MetaAnswer answer) {
-        if (--creates_running_ == 0 && unknown_recalls_.size() > 0 && !answer.reply.attr) {
-            unknown_recalls_.clear();
-        }
-        if (!answer.status.is_ok()) return done(answer.status);
-        if (!answer.reply.attr) return done(Errc::corrupt);
-        const bool existed = answer.reply.value == 1;
-        if (existed && (answer.reply.attr->mode & kTypeMask) != kRegular) {
-            // Opened by name like open(2) does it; devices and pipes are the kernel's business.
-            return done((answer.reply.attr->mode & kTypeMask) == 0040000 ? Errc::isdir : Errc::exist);
-        }
-        const InodeId ino{answer.reply.attr->ino};
-        const uint32_t rest = existed ? flags : flags & ~OpenMode::kTruncate;
-        // Our own requests about this very inode may be under way: then it is opened by the book.
-        if (find(ino)) return open(caller, ino, rest, done);
-        const InodePtr inode = obtain(ino);
-        if (auto recalled = unknown_recalls_.find(ino); recalled != unknown_recalls_.end()) {
-            inode->void_grants = recalled->second;
-        }
-        if (creates_running_ == 0) unknown_recalls_.clear();
-        inode->registered = true;
-        inode->registered_writer = wants_write(flags);
-        answer.reply.value = existed ? 0 : 1;  // a new file has no chunks: the layout is complete
-        take_open_reply(inode, inode->give_back_count, answer.reply);
-        finish_open(inode, caller, rest, done);
-    });
+    meta_.mutate(
+        Urgency::normal, Binding::free, caller, std::move(request), [=, this](MetaAnswer answer) {
+            if (--creates_running_ == 0 && unknown_recalls_.size() > 0 && !answer.reply.attr) {
+                unknown_recalls_.clear();
+            }
+            if (!answer.status.is_ok()) return done(answer.status);
+            if (!answer.reply.attr) return done(Errc::corrupt);
+            const bool existed = answer.reply.value == 1;
+            if (existed && (answer.reply.attr->mode & kTypeMask) != kRegular) {
+                // Opened by name like open(2) does it; devices and pipes are the kernel's business.
+                return done((answer.reply.attr->mode & kTypeMask) == 0040000 ? Errc::isdir
+                                                                             : Errc::exist);
+            }
+            const InodeId ino{answer.reply.attr->ino};
+            const uint32_t rest = existed ? flags : flags & ~OpenMode::kTruncate;
+            // Our own requests about this very inode may be under way: then it is opened by the
+            // book.
+            if (find(ino)) return open(caller, ino, rest, done);
+            const InodePtr inode = obtain(ino);
+            if (auto recalled = unknown_recalls_.find(ino); recalled != unknown_recalls_.end()) {
+                inode->void_grants = recalled->second;
+            }
+            if (creates_running_ == 0) unknown_recalls_.clear();
+            inode->registered = true;
+            inode->registered_writer = wants_write(flags);
+            answer.reply.value =
+                existed ? 0 : 1;  // a new file has no chunks: the layout is complete
+            take_open_reply(inode, inode->give_back_count, answer.reply);
+            finish_open(inode, caller, rest, done);
+        });
 }
 
 void Core::release(HandleId id) {

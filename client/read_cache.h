@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // ReadCache: blocks of one file that were fetched ahead of its reader, and the read-ahead window.
 //
-// Good only under the inode's lease: the owner calls clear() when the lease goes, and drop() for every
-// range that is written, when it is written AND when its write-back is answered (a block fetched in
-// between may hold the bytes from before). A fetch that was under way when its range was dropped still
-// serves the reads that began before, and no later one.
-// Read-ahead starts at 128 KiB when two reads follow each other, doubles up to a limit, and is
-// forgotten on random access. Segments never cross chunks.
-// Pure; guarded by its owner.
+// Good only under the inode's lease: the owner calls clear() when the lease goes, and drop() for
+// every range that is written, when it is written AND when its write-back is answered (a block
+// fetched in between may hold the bytes from before). A fetch that was under way when its range was
+// dropped still serves the reads that began before, and no later one. Read-ahead starts at 128 KiB
+// when two reads follow each other, doubles up to a limit, and is forgotten on random access.
+// Segments never cross chunks. Pure; guarded by its owner.
 #pragma once
 
 #include <cstdint>
@@ -60,8 +59,8 @@ private:
 // Read-ahead of one handle.
 class ReadAhead {
 public:
-    // A read of [offset, offset+length) came. Answers up to where to fetch ahead (a file offset, 0 =
-    // not at all).
+    // A read of [offset, offset+length) came. Answers up to where to fetch ahead (a file offset, 0
+    // = not at all).
     uint64_t on_read(uint64_t offset, uint64_t length, uint64_t window_max);
     uint64_t window() const { return window_; }
 

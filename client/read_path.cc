@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// read. Under a lease: our own changes first, then blocks read ahead, then the chunkds. Without one:
-// a fresh layout from the leader serves this one read, nothing is kept [8].
+// read. Under a lease: our own changes first, then blocks read ahead, then the chunkds. Without
+// one: a fresh layout from the leader serves this one read, nothing is kept [8].
 #include <algorithm>
 #include <utility>
 
@@ -12,6 +12,7 @@ namespace lumeofs::client {
 namespace {
 
 constexpr uint32_t kLayoutAhead = 16;  // chunks asked for in one GetLayout
+constexpr int kLayoutTries = 8;        // how often chunks may vanish under one read
 
 Buffer zeros(uint64_t length) {
     Buffer buffer = Buffer::allocate(length);
@@ -23,7 +24,8 @@ ReadData slice_inline(const Bytes& bytes, uint64_t offset, uint64_t size) {
     ReadData data;
     Buffer part = zeros(size);  // what the row does not hold is zeros
     if (offset < bytes.size()) {
-        std::memcpy(part.mutable_data(), bytes.data() + offset,
+        std::memcpy(part.mutable_data(),
+                    bytes.data() + offset,
                     std::min<uint64_t>(size, bytes.size() - offset));
     }
     data.parts.push_back(std::move(part));
@@ -67,19 +69,42 @@ void Core::read(const Caller& caller,
                 uint64_t offset,
                 uint64_t size,
                 Done<ReadData> done) {
+    read_try(caller, file, offset, size, kLayoutTries, std::move(done));
+}
+
+// A chunk may go while it is read (another client truncates): then the layout is asked for again.
+void Core::read_try(const Caller& caller,
+                    const HandlePtr& file,
+                    uint64_t offset,
+                    uint64_t size,
+                    int tries,
+                    Done<ReadData> answer) {
     const InodePtr inode = file->inode;
+    Done<ReadData> done = [=, this](Result<ReadData> data) {
+        const bool gone = data.code() == Errc::noent && !inode->lost;
+        if (!gone) return answer(std::move(data));
+        if (tries == 0) return answer(Status(Errc::io, "a chunk is gone"));
+        inode->cache.clear();
+        inode->chunks.clear();
+        inode->holes.clear();
+        inode->all_chunks_known = false;
+        read_try(caller, file, offset, size, tries - 1, answer);
+    };
     if (inode->lost) return done(Status(Errc::io, "the session was ended"));
     if (size == 0) return done(ReadData{});
-    if (inode->releasing) {  // our last commit is not answered yet: the leader's answer could lack it
-        inode->after_release.push_back([=, this] { read(caller, file, offset, size, done); });
+    if (inode->releasing) {  // our last commit is not answered yet: the leader's answer could lack
+                             // it
+        inode->after_release.push_back(
+            [=, this] { read_try(caller, file, offset, size, tries, answer); });
         return;
     }
     if (inode->reacquire || (inode->has_lease() && !meta_.lease_valid())) {
         stalled_ = true;
-        lease_time_waiters_.push_back([=, this] { read(caller, file, offset, size, done); });
+        lease_time_waiters_.push_back(
+            [=, this] { read_try(caller, file, offset, size, tries, answer); });
         return;
     }
-    if (inode->has_lease()) return read_leased(caller, file, offset, size, std::move(done));
+    if (inode->has_lease()) return read_leased(caller, file, offset, size, tries, std::move(done));
     read_unleased(caller, inode, offset, size, std::move(done));
 }
 
@@ -87,6 +112,7 @@ void Core::read_leased(const Caller& caller,
                        const HandlePtr& file,
                        uint64_t offset,
                        uint64_t size,
+                       int tries,
                        Done<ReadData> done) {
     const InodePtr inode = file->inode;
     if (offset >= inode->size) return done(ReadData{});
@@ -101,7 +127,7 @@ void Core::read_leased(const Caller& caller,
         return need_layout(caller, inode, offset, size, [=, this](const Status& status) {
             --inode->pending;
             if (!status.is_ok()) return done(status);
-            read(caller, file, offset, size, done);
+            read_try(caller, file, offset, size, tries, done);
         });
     }
     if (ahead != 0) {
@@ -132,24 +158,29 @@ void Core::need_layout(const Caller& caller,
     op.count = std::max(chunk_index(offset + length - 1) - op.first + 1, kLayoutAhead);
     wire::QueryOpUnion request;
     request.Set(std::move(op));
-    meta_.query(caller, std::move(request), [this, inode, op, serial = inode->lease_serial,
-                                             done = std::move(done)](const MetaAnswer& answer) {
-        if (!answer.status.is_ok()) return done(answer.status);
-        // If the lease went meanwhile the reader starts over and finds its way without one.
-        if (inode->lease_serial == serial && inode->has_lease()) {
-            for (uint32_t i = 0; i < op.count; ++i) {
-                if (!inode->chunks.contains(op.first + i)) inode->holes.insert(op.first + i);
-            }
-            wire::MetaReplyT layout;
-            for (const auto& grant : answer.reply.grants) {
-                // What was allocated since may be more than the answer knows; never less.
-                if (inode->chunks.contains(grant->index)) continue;
-                layout.grants.push_back(std::make_unique<wire::ChunkGrantT>(*grant));
-            }
-            adopt_layout(*inode, layout, false);
-        }
-        done(ok_status());
-    });
+    meta_.query(caller,
+                std::move(request),
+                [this, inode, op, serial = inode->lease_serial, done = std::move(done)](
+                    const MetaAnswer& answer) {
+                    if (!answer.status.is_ok()) return done(answer.status);
+                    // If the lease went meanwhile the reader starts over and finds its way without
+                    // one.
+                    if (inode->lease_serial == serial && inode->has_lease()) {
+                        for (uint32_t i = 0; i < op.count; ++i) {
+                            if (!inode->chunks.contains(op.first + i))
+                                inode->holes.insert(op.first + i);
+                        }
+                        wire::MetaReplyT layout;
+                        for (const auto& grant : answer.reply.grants) {
+                            // What was allocated since may be more than the answer knows; never
+                            // less.
+                            if (inode->chunks.contains(grant->index)) continue;
+                            layout.grants.push_back(std::make_unique<wire::ChunkGrantT>(*grant));
+                        }
+                        adopt_layout(*inode, layout, false);
+                    }
+                    done(ok_status());
+                });
 }
 
 void Core::read_unleased(const Caller& caller,
@@ -170,26 +201,28 @@ void Core::read_unleased(const Caller& caller,
     wire::QueryOpUnion request;
     request.Set(std::move(op));
     ++inode->pending;
-    meta_.query(caller, std::move(request), [=, this, done = std::move(done)](const MetaAnswer& answer) {
-        --inode->pending;
-        if (inode->lost) return done(Status(Errc::io, "the session was ended"));
-        if (!answer.status.is_ok() || !answer.reply.attr) {
-            return done(answer.status.is_ok() ? Status(Errc::corrupt, "a layout without attributes")
-                                              : answer.status);
-        }
-        const wire::AttrT& attr = *answer.reply.attr;
-        if (offset >= attr.size) return done(ReadData{});
-        const uint64_t length = std::min(size, attr.size - offset);
-        if (attr.is_inline) {
-            const Bytes bytes(answer.reply.data.begin(), answer.reply.data.end());
-            return done(slice_inline(bytes, offset, length));
-        }
-        std::map<uint32_t, ChunkPtr> chunks;
-        for (const auto& grant : answer.reply.grants) {
-            chunks[grant->index] = std::make_shared<ChunkRef>(ChunkRef{*grant});
-        }
-        read_spans(inode, offset, length, false, chunks, done);
-    });
+    meta_.query(
+        caller, std::move(request), [=, this, done = std::move(done)](const MetaAnswer& answer) {
+            --inode->pending;
+            if (inode->lost) return done(Status(Errc::io, "the session was ended"));
+            if (!answer.status.is_ok() || !answer.reply.attr) {
+                return done(answer.status.is_ok()
+                                ? Status(Errc::corrupt, "a layout without attributes")
+                                : answer.status);
+            }
+            const wire::AttrT& attr = *answer.reply.attr;
+            if (offset >= attr.size) return done(ReadData{});
+            const uint64_t length = std::min(size, attr.size - offset);
+            if (attr.is_inline) {
+                const Bytes bytes(answer.reply.data.begin(), answer.reply.data.end());
+                return done(slice_inline(bytes, offset, length));
+            }
+            std::map<uint32_t, ChunkPtr> chunks;
+            for (const auto& grant : answer.reply.grants) {
+                chunks[grant->index] = std::make_shared<ChunkRef>(ChunkRef{*grant});
+            }
+            read_spans(inode, offset, length, false, chunks, done);
+        });
 }
 
 // Requires: what `chunks` lacks in the range is a hole.
@@ -210,8 +243,12 @@ void Core::read_spans(const InodePtr& inode,
             if (chunk == chunks.end()) {
                 job->part_done(at, zeros(span.length));
             } else {
-                chunks_.read(inode->ino, chunk->second, span.offset, span.length,
-                             [job, at](Result<Buffer> data) { job->part_done(at, std::move(data)); });
+                chunks_.read(
+                    inode->ino,
+                    chunk->second,
+                    span.offset,
+                    span.length,
+                    [job, at](Result<Buffer> data) { job->part_done(at, std::move(data)); });
             }
         }
     };
@@ -269,7 +306,10 @@ void Core::prefetch(const InodePtr& inode, uint64_t from, uint64_t to) {
             continue;
         }
         auto segment = inode->cache.add(from, end - from);
-        chunks_.read(inode->ino, chunk->second, from % kChunkSize, end - from,
+        chunks_.read(inode->ino,
+                     chunk->second,
+                     from % kChunkSize,
+                     end - from,
                      [segment](Result<Buffer> data) { segment->fill(std::move(data)); });
         from = end;
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SlotTable: the session's slots, as in NFSv4.1. A slot carries one request at a time; each new one
-// has the next sequence number, a retry has the same, so the cluster carries it out exactly once [I5].
-// The last kReservedSlots are for flush, give-back and acknowledgement only: what a recall needs
-// never waits for what a recall may hold up [29]. Lowest free slot first, so that few are used.
-// Pure; guarded by its owner.
+// has the next sequence number, a retry has the same, so the cluster carries it out exactly once
+// [I5]. The last kReservedSlots are for flush, give-back and acknowledgement only: what a recall
+// needs never waits for what a recall may hold up [29]. Lowest free slot first, so that few are
+// used. Pure; guarded by its owner.
 #pragma once
 
 #include <array>
@@ -23,7 +23,8 @@ public:
     };
 
     std::optional<Slot> acquire(bool may_use_reserved) {
-        const uint32_t end = may_use_reserved ? kSlotsPerSession : kSlotsPerSession - kReservedSlots;
+        const uint32_t end =
+            may_use_reserved ? kSlotsPerSession : kSlotsPerSession - kReservedSlots;
         for (uint32_t i = 0; i < end; ++i) {
             if (busy_[i]) continue;
             busy_[i] = true;

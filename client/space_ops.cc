@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// fallocate, lseek, copy_file_range. Holes are made with the file to ourselves: everything is flushed,
-// whole chunks lose their rows, parts are zeroed at the chunkds, and the new mtime is committed.
+// fallocate, lseek, copy_file_range. Holes are made with the file to ourselves: everything is
+// flushed, whole chunks lose their rows, parts are zeroed at the chunkds, and the new mtime is
+// committed.
 #include <algorithm>
 #include <utility>
 
@@ -10,8 +11,8 @@
 namespace lumeofs::client {
 namespace {
 
-constexpr uint32_t kSeekWindow = 4096;       // chunks asked for at once
-constexpr uint32_t kPunchAtOnce = 256;       // rows of one command
+constexpr uint32_t kSeekWindow = 4096;  // chunks asked for at once
+constexpr uint32_t kPunchAtOnce = 256;  // rows of one command
 constexpr uint64_t kCopyBytes = uint64_t{1} << 20;
 const Caller kNobody{};
 
@@ -25,7 +26,8 @@ void Core::fallocate(const Caller& caller,
                      StatusDone done) {
     if (file->inode->lost) return done(Status(Errc::io, "the session was ended"));
     if (length == 0) return done(Status(Errc::inval));
-    if (offset >= kFileSizeLimit || length > kFileSizeLimit - offset) return done(Status(Errc::fbig));
+    if (offset >= kFileSizeLimit || length > kFileSizeLimit - offset)
+        return done(Status(Errc::fbig));
     const bool keep = (mode & kFallocateKeepSize) != 0;
     const bool hole = (mode & kFallocatePunchHole) != 0;
     const bool zero = (mode & kFallocateZeroRange) != 0;
@@ -40,18 +42,16 @@ void Core::fallocate(const Caller& caller,
             if (attr->size >= end) return done(ok_status());
             SetAttrs larger;
             larger.size = end;
-            setattr(caller, file->ino, larger, [done](const Result<Attr>& set) { done(set.status()); });
+            setattr(
+                caller, file->ino, larger, [done](const Result<Attr>& set) { done(set.status()); });
         });
     };
     if (!hole && !zero) return grow(ok_status());
     punch(caller, file, offset, end, grow);
 }
 
-void Core::punch(const Caller& caller,
-                 const HandlePtr& file,
-                 uint64_t offset,
-                 uint64_t end,
-                 StatusDone done) {
+void Core::punch(
+    const Caller& caller, const HandlePtr& file, uint64_t offset, uint64_t end, StatusDone done) {
     const InodePtr inode = file->inode;
     ++inode->pending;
     auto finish = [this, inode, done = std::move(done)](const Status& status) {
@@ -80,7 +80,8 @@ void Core::punch(const Caller& caller,
                 const uint64_t to = std::min<uint64_t>(stop, inode->inline_data.size());
                 if (offset < to) {
                     std::fill(inode->inline_data.begin() + static_cast<ptrdiff_t>(offset),
-                              inode->inline_data.begin() + static_cast<ptrdiff_t>(to), uint8_t{0});
+                              inode->inline_data.begin() + static_cast<ptrdiff_t>(to),
+                              uint8_t{0});
                     inode->inline_from = offset;
                     inode->inline_to = to;
                 }
@@ -132,7 +133,10 @@ void Core::punch_whole(const InodePtr& inode, uint32_t first, uint32_t count, St
     op.truncate_generation = inode->truncate_generation;
     wire::MutationOpUnion request;
     request.Set(std::move(op));
-    meta_.mutate(Urgency::flush, Binding::session, kNobody, std::move(request),
+    meta_.mutate(Urgency::flush,
+                 Binding::session,
+                 kNobody,
+                 std::move(request),
                  [this, inode, first, count, done = std::move(done)](const MetaAnswer& answer) {
                      if (!answer.status.is_ok()) return done(answer.status);
                      for (uint32_t index = first; index < first + count; ++index) {
@@ -152,30 +156,31 @@ void Core::make_writable(const InodePtr& inode, uint32_t index, StatusDone done)
     op.truncate_generation = inode->truncate_generation;
     wire::MutationOpUnion request;
     request.Set(std::move(op));
-    meta_.mutate(Urgency::flush, Binding::session, kNobody, std::move(request),
-                 [this, inode, index, done = std::move(done)](const MetaAnswer& answer) {
-                     if (!answer.status.is_ok()) return done(answer.status);
-                     inode->grower = true;
-                     if (answer.reply.attr) adopt_attr(*inode, *answer.reply.attr);
-                     adopt_layout(*inode, answer.reply, false);
-                     const bool granted = writable_chunk(*inode, uint64_t{index} * kChunkSize, 1) != nullptr;
-                     done(granted ? ok_status() : Status(Errc::io, "no grant for what was allocated"));
-                 });
+    meta_.mutate(
+        Urgency::flush,
+        Binding::session,
+        kNobody,
+        std::move(request),
+        [this, inode, index, done = std::move(done)](const MetaAnswer& answer) {
+            if (!answer.status.is_ok()) return done(answer.status);
+            inode->grower = true;
+            if (answer.reply.attr) adopt_attr(*inode, *answer.reply.attr);
+            adopt_layout(*inode, answer.reply, false);
+            const bool granted = writable_chunk(*inode, uint64_t{index} * kChunkSize, 1) != nullptr;
+            done(granted ? ok_status() : Status(Errc::io, "no grant for what was allocated"));
+        });
 }
 
 // --- lseek
 
 struct Core::SeekState {
     uint64_t size = 0;
-    uint64_t window_end = 0;   // file offset up to which `chunks` is complete
+    uint64_t window_end = 0;  // file offset up to which `chunks` is complete
     std::map<uint32_t, ChunkPtr> chunks;
 };
 
-void Core::lseek(const Caller& caller,
-                 const HandlePtr& file,
-                 uint64_t offset,
-                 Seek what,
-                 Done<uint64_t> done) {
+void Core::lseek(
+    const Caller& caller, const HandlePtr& file, uint64_t offset, Seek what, Done<uint64_t> done) {
     const InodePtr inode = file->inode;
     if (inode->lost) return done(Status(Errc::io, "the session was ended"));
     if (offset >= kFileSizeLimit) return done(Errc::nxio);
@@ -222,23 +227,24 @@ void Core::seek_in(const Caller& caller,
     if (at == state->chunks.end()) {
         if (what == Seek::hole) return done(offset);
         auto next = state->chunks.upper_bound(index);
-        const uint64_t from = next == state->chunks.end() ? state->window_end
-                                                          : uint64_t{next->first} * kChunkSize;
+        const uint64_t from =
+            next == state->chunks.end() ? state->window_end : uint64_t{next->first} * kChunkSize;
         return seek_in(caller, file, from, what, state, std::move(done));
     }
     const uint64_t from = offset - base;
     const uint64_t to = std::min(kChunkSize, state->size - base);
-    chunks_.extents(file->ino, at->second, from, to - from, [=, this](Result<std::vector<DataRange>> found) {
-        if (!found.is_ok()) return done(found.status());
-        uint64_t position = from;
-        for (const DataRange& range : *found) {
-            if (what == Seek::data) return done(base + std::max(range.offset, from));
-            if (range.offset > position) break;
-            position = std::max(position, range.offset + range.length);
-        }
-        if (what == Seek::hole && position < to) return done(base + position);
-        seek_in(caller, file, base + to, what, state, done);
-    });
+    chunks_.extents(
+        file->ino, at->second, from, to - from, [=, this](Result<std::vector<DataRange>> found) {
+            if (!found.is_ok()) return done(found.status());
+            uint64_t position = from;
+            for (const DataRange& range : *found) {
+                if (what == Seek::data) return done(base + std::max(range.offset, from));
+                if (range.offset > position) break;
+                position = std::max(position, range.offset + range.length);
+            }
+            if (what == Seek::hole && position < to) return done(base + position);
+            seek_in(caller, file, base + to, what, state, done);
+        });
 }
 
 // --- copy_file_range
@@ -273,7 +279,15 @@ void Core::copy(const Caller& caller,
         const uint64_t got = data->size;
         write(caller, to, to_offset, bytes, gone, [=, this](const Result<uint64_t>& written) {
             if (!written.is_ok()) return fail(written.status());
-            copy(caller, from, from_offset + got, to, to_offset + got, length - got, copied + got, gone, done);
+            copy(caller,
+                 from,
+                 from_offset + got,
+                 to,
+                 to_offset + got,
+                 length - got,
+                 copied + got,
+                 gone,
+                 done);
         });
     });
 }

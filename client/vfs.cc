@@ -14,7 +14,8 @@ constexpr uint32_t kDirectory = 0040000;
 constexpr uint32_t kSymlink = 0120000;
 
 Status check_name(const std::string& name) {
-    if (name.empty() || name.find('/') != std::string::npos || name.find('\0') != std::string::npos) {
+    if (name.empty() || name.find('/') != std::string::npos ||
+        name.find('\0') != std::string::npos) {
         return Status(Errc::inval);
     }
     if (name.size() > kMaxNameBytes) return Status(Errc::nametoolong);
@@ -41,9 +42,8 @@ void Vfs::start(StatusDone done) {
 }
 
 void Vfs::stop(Nanos patience, StatusDone done) {
-    core_->stop(patience, [done = std::move(done)](const Status& status) {
-        done(to_posix(status, "stop"));
-    });
+    core_->stop(patience,
+                [done = std::move(done)](const Status& status) { done(to_posix(status, "stop")); });
 }
 
 InodeId Vfs::root() const { return core_->root(); }
@@ -77,7 +77,8 @@ bool may_change(const Core& core, const std::string& name, const Done<T>& done) 
 
 }  // namespace
 
-void Vfs::mkdir(const Caller& caller, InodeId parent, std::string name, uint32_t mode, Done<Attr> done) {
+void Vfs::mkdir(
+    const Caller& caller, InodeId parent, std::string name, uint32_t mode, Done<Attr> done) {
     done = core_->ops().track<Attr>(caller, "mkdir", parent, std::move(done));
     if (!may_change(*core_, name, done)) return;
     wire::MakeT op;
@@ -103,11 +104,8 @@ void Vfs::mknod(const Caller& caller,
     core_->make(caller, std::move(op), std::move(done));
 }
 
-void Vfs::symlink(const Caller& caller,
-                  InodeId parent,
-                  std::string name,
-                  std::string target,
-                  Done<Attr> done) {
+void Vfs::symlink(
+    const Caller& caller, InodeId parent, std::string name, std::string target, Done<Attr> done) {
     done = core_->ops().track<Attr>(caller, "symlink", parent, std::move(done));
     if (!may_change(*core_, name, done)) return;
     if (target.size() > kMaxSymlinkBytes) return done(Errc::nametoolong);
@@ -121,15 +119,12 @@ void Vfs::symlink(const Caller& caller,
 }
 
 void Vfs::readlink(const Caller& caller, InodeId ino, Done<std::string> done) {
-    core_->readlink(caller, ino,
-                    core_->ops().track<std::string>(caller, "readlink", ino, std::move(done)));
+    core_->readlink(
+        caller, ino, core_->ops().track<std::string>(caller, "readlink", ino, std::move(done)));
 }
 
-void Vfs::link(const Caller& caller,
-               InodeId ino,
-               InodeId new_parent,
-               std::string new_name,
-               Done<Attr> done) {
+void Vfs::link(
+    const Caller& caller, InodeId ino, InodeId new_parent, std::string new_name, Done<Attr> done) {
     done = core_->ops().track<Attr>(caller, "link", ino, std::move(done));
     if (!may_change(*core_, new_name, done)) return;
     wire::LinkT op;
@@ -195,11 +190,8 @@ void Vfs::getattr(const Caller& caller, InodeId ino, HandleId handle, Done<Attr>
     core_->getattr(caller, ino, std::move(done));
 }
 
-void Vfs::setattr(const Caller& caller,
-                  InodeId ino,
-                  HandleId handle,
-                  const SetAttrs& attrs,
-                  Done<Attr> done) {
+void Vfs::setattr(
+    const Caller& caller, InodeId ino, HandleId handle, const SetAttrs& attrs, Done<Attr> done) {
     done = core_->ops().track<Attr>(caller, "setattr", ino, std::move(done));
     if (core_->read_only()) return done(Errc::rofs);
     const HandlePtr file = core_->handle(handle);
@@ -239,7 +231,8 @@ void Vfs::getxattr(const Caller& caller, InodeId ino, std::string name, Done<Byt
 }
 
 void Vfs::listxattr(const Caller& caller, InodeId ino, Done<Bytes> done) {
-    core_->listxattr(caller, ino, core_->ops().track<Bytes>(caller, "listxattr", ino, std::move(done)));
+    core_->listxattr(
+        caller, ino, core_->ops().track<Bytes>(caller, "listxattr", ino, std::move(done)));
 }
 
 void Vfs::removexattr(const Caller& caller, InodeId ino, std::string name, StatusDone done) {
@@ -260,34 +253,34 @@ void Vfs::create(const Caller& caller,
                  uint32_t mode,
                  uint32_t flags,
                  Done<Opened> done) {
-    done = core_->ops().track<Opened>(caller, "create", parent, std::move(done),
-                                      [this](Opened& opened) { core_->release(opened.handle); });
+    done = core_->ops().track<Opened>(
+        caller, "create", parent, std::move(done), [this](Opened& opened) {
+            core_->release(opened.handle);
+        });
     if (!may_change(*core_, name, done)) return;
     core_->create(caller, parent, std::move(name), mode, flags, std::move(done));
 }
 
 void Vfs::open(const Caller& caller, InodeId ino, uint32_t flags, Done<Opened> done) {
-    done = core_->ops().track<Opened>(caller, "open", ino, std::move(done),
-                                      [this](Opened& opened) { core_->release(opened.handle); });
+    done = core_->ops().track<Opened>(caller, "open", ino, std::move(done), [this](Opened& opened) {
+        core_->release(opened.handle);
+    });
     core_->open(caller, ino, flags, std::move(done));
 }
 
-void Vfs::read(const Caller& caller,
-               HandleId handle,
-               uint64_t offset,
-               uint64_t size,
-               Done<ReadData> done) {
+void Vfs::read(
+    const Caller& caller, HandleId handle, uint64_t offset, uint64_t size, Done<ReadData> done) {
     const HandlePtr file = core_->handle(handle);
     if (!file || file->is_dir || (file->flags & OpenMode::kAccess) == 1) return done(Errc::badf);
-    core_->read(caller, file, offset, size,
+    core_->read(caller,
+                file,
+                offset,
+                size,
                 core_->ops().track<ReadData>(caller, "read", file->ino, std::move(done)));
 }
 
-void Vfs::write(const Caller& caller,
-                HandleId handle,
-                uint64_t offset,
-                Buffer data,
-                Done<uint64_t> done) {
+void Vfs::write(
+    const Caller& caller, HandleId handle, uint64_t offset, Buffer data, Done<uint64_t> done) {
     const HandlePtr file = core_->handle(handle);
     if (!file || file->is_dir || !file->writer) return done(Errc::badf);
     auto gone = std::make_shared<bool>(false);
@@ -304,7 +297,8 @@ void Vfs::flush(const Caller& caller, HandleId handle, StatusDone done) {
 void Vfs::fsync(const Caller& caller, HandleId handle, bool datasync, StatusDone done) {
     const HandlePtr file = core_->handle(handle);
     if (!file || file->is_dir) return done(Status(Errc::badf));
-    core_->fsync(file, datasync, core_->ops().track_status(caller, "fsync", file->ino, std::move(done)));
+    core_->fsync(
+        file, datasync, core_->ops().track_status(caller, "fsync", file->ino, std::move(done)));
 }
 
 void Vfs::release(HandleId handle, StatusDone done) {
@@ -320,14 +314,22 @@ void Vfs::fallocate(const Caller& caller,
                     StatusDone done) {
     const HandlePtr file = core_->handle(handle);
     if (!file || file->is_dir || !file->writer) return done(Status(Errc::badf));
-    core_->fallocate(caller, file, mode, offset, length,
+    core_->fallocate(caller,
+                     file,
+                     mode,
+                     offset,
+                     length,
                      core_->ops().track_status(caller, "fallocate", file->ino, std::move(done)));
 }
 
-void Vfs::lseek(const Caller& caller, HandleId handle, uint64_t offset, Seek what, Done<uint64_t> done) {
+void Vfs::lseek(
+    const Caller& caller, HandleId handle, uint64_t offset, Seek what, Done<uint64_t> done) {
     const HandlePtr file = core_->handle(handle);
     if (!file || file->is_dir) return done(Errc::badf);
-    core_->lseek(caller, file, offset, what,
+    core_->lseek(caller,
+                 file,
+                 offset,
+                 what,
                  core_->ops().track<uint64_t>(caller, "lseek", file->ino, std::move(done)));
 }
 
@@ -345,7 +347,8 @@ void Vfs::copy_file_range(const Caller& caller,
                          to_offset < from_offset + length;
     if (overlap) return done(Errc::inval);
     auto gone = std::make_shared<bool>(false);
-    done = core_->ops().track<uint64_t>(caller, "copy_file_range", target->ino, std::move(done), {}, gone);
+    done = core_->ops().track<uint64_t>(
+        caller, "copy_file_range", target->ino, std::move(done), {}, gone);
     core_->copy(caller, source, from_offset, target, to_offset, length, 0, gone, std::move(done));
 }
 
@@ -362,7 +365,11 @@ void Vfs::readdir(const Caller& caller,
                   Done<DirPage> done) {
     const HandlePtr dir = core_->handle(handle);
     if (!dir || !dir->is_dir) return done(Errc::badf);
-    core_->readdir(caller, dir, cookie, max_bytes, false,
+    core_->readdir(caller,
+                   dir,
+                   cookie,
+                   max_bytes,
+                   false,
                    core_->ops().track<DirPage>(caller, "readdir", dir->ino, std::move(done)));
 }
 
@@ -373,7 +380,11 @@ void Vfs::readdirplus(const Caller& caller,
                       Done<DirPage> done) {
     const HandlePtr dir = core_->handle(handle);
     if (!dir || !dir->is_dir) return done(Errc::badf);
-    core_->readdir(caller, dir, cookie, max_bytes, true,
+    core_->readdir(caller,
+                   dir,
+                   cookie,
+                   max_bytes,
+                   true,
                    core_->ops().track<DirPage>(caller, "readdirplus", dir->ino, std::move(done)));
 }
 
@@ -384,11 +395,8 @@ void Vfs::fsyncdir(const Caller& /*caller*/, HandleId handle, StatusDone done) {
 
 void Vfs::releasedir(HandleId handle) { core_->releasedir(handle); }
 
-void Vfs::resolve_path(const Caller& caller,
-                       InodeId from,
-                       std::string path,
-                       bool follow,
-                       Done<Attr> done) {
+void Vfs::resolve_path(
+    const Caller& caller, InodeId from, std::string path, bool follow, Done<Attr> done) {
     done = core_->ops().track<Attr>(caller, "resolve", from, std::move(done));
     core_->resolve_path(caller, from, std::move(path), follow, 0, std::move(done));
 }

@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint64_t kKeepAsItIs = 512 * 1024;  // a buffer this large is not copied
 constexpr uint64_t kFirstGrowth = 64 * 1024;
-constexpr uint64_t kFullMin = 64 * 1024;      // a shorter extent at a boundary may be random access
+constexpr uint64_t kFullMin = 64 * 1024;  // a shorter extent at a boundary may be random access
 
 uint64_t next_boundary(uint64_t offset) {
     return (offset / WriteBuffer::kPieceBytes + 1) * WriteBuffer::kPieceBytes;
@@ -102,8 +102,7 @@ bool WriteBuffer::write(uint64_t offset, const Buffer& data, Nanos now) {
 
 bool WriteBuffer::is_full(Extents::const_iterator at) const {
     const uint64_t used = at->second.used;
-    return used >= kKeepAsItIs ||
-           (used >= kFullMin && (at->first + used) % kPieceBytes == 0);
+    return used >= kKeepAsItIs || (used >= kFullMin && (at->first + used) % kPieceBytes == 0);
 }
 
 bool WriteBuffer::in_flight_overlaps(uint64_t offset, uint64_t length) const {
@@ -209,7 +208,8 @@ std::vector<WriteBuffer::Piece> WriteBuffer::overlay(uint64_t offset, uint64_t l
         if (from >= to) return;
         auto it = in_flight_.upper_bound(from);
         if (it != in_flight_.begin()) --it;
-        for (; it != in_flight_.end() && it->first < to; ++it) clip(it->first, it->second, from, to);
+        for (; it != in_flight_.end() && it->first < to; ++it)
+            clip(it->first, it->second, from, to);
     };
     uint64_t at = offset;
     auto it = waiting_.upper_bound(offset);

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // WriteBuffer: the bytes of one file that were written here and are not yet on the chunkds.
 //
-// Two layers of extents. *Waiting* ones do not overlap; a new write cuts what it covers. take() makes
-// a piece of waiting extents and moves it to the *in-flight* layer until finish(). A waiting extent
-// that overlaps a piece in flight stays until that one was answered: two overlapping writes of a
-// client are never under way at once [10]. What a reader sees is waiting over in flight over chunkds.
+// Two layers of extents. *Waiting* ones do not overlap; a new write cuts what it covers. take()
+// makes a piece of waiting extents and moves it to the *in-flight* layer until finish(). A waiting
+// extent that overlaps a piece in flight stays until that one was answered: two overlapping writes
+// of a client are never under way at once [10]. What a reader sees is waiting over in flight over
+// chunkds.
 //
-// Large buffers are kept and sent as they came. Small sequential writes are appended to a block that
-// ends at a multiple of kPieceBytes, so that a stream goes out in aligned pieces with one copy.
-// Bytes that were handed out (pieces, overlays) are never changed afterwards.
-// Pure; guarded by its owner.
+// Large buffers are kept and sent as they came. Small sequential writes are appended to a block
+// that ends at a multiple of kPieceBytes, so that a stream goes out in aligned pieces with one
+// copy. Bytes that were handed out (pieces, overlays) are never changed afterwards. Pure; guarded
+// by its owner.
 #pragma once
 
 #include <cstdint>
@@ -33,16 +34,17 @@ public:
         uint64_t end() const { return offset + data.size(); }
     };
 
-    // Takes the bytes in. `data` must not be changed afterwards. True if a piece became full, so that
-    // take_full() has something.
+    // Takes the bytes in. `data` must not be changed afterwards. True if a piece became full, so
+    // that take_full() has something.
     bool write(uint64_t offset, const Buffer& data, Nanos now);
     // Forgets waiting bytes of [offset, offset+length).
     void discard(uint64_t offset, uint64_t length);
     // Forgets all that waits (pieces in flight must still be finished).
     void discard_all();
 
-    // The next piece to send; it is in flight from now on. take_full: only pieces that would not grow
-    // any more; take_any: whatever has bytes written up to the number `target` (see last_write()).
+    // The next piece to send; it is in flight from now on. take_full: only pieces that would not
+    // grow any more; take_any: whatever has bytes written up to the number `target` (see
+    // last_write()).
     std::optional<Piece> take_full();
     std::optional<Piece> take_any(uint64_t target);
     // The piece that starts there was answered (well or badly: its bytes are no longer ours).
@@ -63,7 +65,7 @@ public:
 
 private:
     struct Extent {
-        Buffer block;         // capacity
+        Buffer block;  // capacity
         uint64_t used = 0;
         uint64_t number = 0;  // of the oldest write in it
         Nanos born = 0;

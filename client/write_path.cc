@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // write, flush, fsync. A write is taken into memory under the write lease and answered; without a
-// lasting lease (others have the file open) it is written through and committed before it is answered.
-// The offset of an appending write is chosen when it is taken in, under the lease, once [30].
+// lasting lease (others have the file open) it is written through and committed before it is
+// answered. The offset of an appending write is chosen when it is taken in, under the lease, once
+// [30].
 #include <algorithm>
 #include <utility>
 
@@ -64,7 +65,8 @@ void Core::admit_write(const InodePtr& inode,
                        const Done<uint64_t>& done) {
     if ((file->flags & OpenMode::kAppend) != 0) {
         offset = inode->size;
-        if (offset >= kFileSizeLimit || data.size() > kFileSizeLimit - offset) return done(Errc::fbig);
+        if (offset >= kFileSizeLimit || data.size() > kFileSizeLimit - offset)
+            return done(Errc::fbig);
     }
     if (uid != 0 && (inode->attr.mode & kSetIdBits) != 0) {
         inode->clear_suid = true;
@@ -74,7 +76,9 @@ void Core::admit_write(const InodePtr& inode,
     account(inode);
     const uint64_t size = data.size();
     if (inode->transient) {
-        return flush_to(inode, inode->buffer.last_write(), false,
+        return flush_to(inode,
+                        inode->buffer.last_write(),
+                        false,
                         [this, file, size, done](const Status& status) {
                             if (!status.is_ok()) return done(status);
                             if (auto error = take_error(*file); !error.is_ok()) return done(error);
@@ -124,7 +128,9 @@ void Core::flush(const HandlePtr& file, StatusDone done) {
 void Core::fsync(const HandlePtr& file, bool datasync, StatusDone done) {
     const InodePtr inode = file->inode;
     if (inode->lost) return done(take_error(*file));
-    flush_to(inode, inode->buffer.last_write(), datasync,
+    flush_to(inode,
+             inode->buffer.last_write(),
+             datasync,
              [this, file, done = std::move(done)](const Status& status) {
                  if (!status.is_ok()) return done(status);
                  done(take_error(*file));

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A chunkd for tests of the client. All fake chunkds share the bytes (as if replication always
-// worked); each has its own faults. The primary watches the rule of hazard 10: of one session, no two
-// writes that overlap are under way at once.
-// single-thread.
+// worked); each has its own faults. The primary watches the rule of hazard 10: of one session, no
+// two writes that overlap are under way at once. single-thread.
 #pragma once
 
 #include <algorithm>
@@ -23,15 +22,23 @@ public:
         uint64_t delay_max_us = 0;
     };
 
-    FakeChunkd(FakeLoop& loop, std::shared_ptr<InprocNetwork> network, FakeState& state, Prng prng,
-               uint64_t node, Faults& faults)
-        : loop_(loop), transport_(loop, std::move(network)), state_(state), prng_(prng), node_(node),
+    FakeChunkd(FakeLoop& loop,
+               std::shared_ptr<InprocNetwork> network,
+               FakeState& state,
+               Prng prng,
+               uint64_t node,
+               Faults& faults)
+        : loop_(loop),
+          transport_(loop, std::move(network)),
+          state_(state),
+          prng_(prng),
+          node_(node),
           faults_(faults) {
         start();
     }
     std::string address() const { return "chunkd" + std::to_string(node_) + ":1"; }
-    bool corrupts = false;      // flips a bit of every read
-    bool mute = false;          // takes requests, answers none
+    bool corrupts = false;  // flips a bit of every read
+    bool mute = false;      // takes requests, answers none
     bool full = false;
     uint64_t reads = 0, writes = 0, overlaps = 0, repeats = 0;
 
@@ -63,7 +70,10 @@ private:
         uint64_t session, chunk, number, from, to;
     };
 
-    void reply(const Responder& responder, Errc code, wire::ChunkReplyT message = {}, Buffer payload = {}) {
+    void reply(const Responder& responder,
+               Errc code,
+               wire::ChunkReplyT message = {},
+               Buffer payload = {}) {
         message.errc = static_cast<uint16_t>(code);
         if (mute || prng_.below(100) < faults_.lose_reply_percent) {
             lost_.push_back(responder);
@@ -72,7 +82,9 @@ private:
         responder.reply_ok(wire::encode<wire::ChunkReply>(message), std::move(payload));
     }
     void handle(RpcRequest request) {
-        const Nanos wait = faults_.delay_max_us == 0 ? 0 : static_cast<Nanos>(prng_.below(faults_.delay_max_us)) * 1000;
+        const Nanos wait = faults_.delay_max_us == 0
+                               ? 0
+                               : static_cast<Nanos>(prng_.below(faults_.delay_max_us)) * 1000;
         if (request.method == static_cast<uint16_t>(Method::write_chunk)) {
             auto message = wire::decode<wire::WriteChunk>(request.body);
             LFS_ASSERT(message.is_ok());
@@ -83,7 +95,8 @@ private:
                     ++overlaps;
                 }
             }
-            under_way_.push_back({message->session, message->grant->chunk, message->write_no, from, to});
+            under_way_.push_back(
+                {message->session, message->grant->chunk, message->write_no, from, to});
             auto shared = std::make_shared<wire::WriteChunkT>(std::move(*message));
             auto run = [this, shared, payload = request.payload, responder = request.responder] {
                 std::erase_if(under_way_, [&](const UnderWay& one) {
@@ -108,7 +121,8 @@ private:
             return nullptr;
         }
         const auto& current = it->second.grant;
-        const bool member = std::find(current.members.begin(), current.members.end(), node_) != current.members.end();
+        const bool member = std::find(current.members.begin(), current.members.end(), node_) !=
+                            current.members.end();
         if (member && grant.epoch == current.epoch) return &it->second;
         wire::ChunkReplyT message;
         message.grant = std::make_unique<wire::ChunkGrantT>(current);
@@ -135,8 +149,10 @@ private:
             block.resize(kBlockSize);
             const uint64_t take = std::min(op.length - at, kBlockSize - position % kBlockSize);
             uint8_t* to = block.data() + position % kBlockSize;
-            if (zero) std::memset(to, 0, take);
-            else std::memcpy(to, payload.data() + at, take);
+            if (zero)
+                std::memset(to, 0, take);
+            else
+                std::memcpy(to, payload.data() + at, take);
             at += take;
         }
         reply(responder, Errc::ok);
@@ -165,7 +181,9 @@ private:
             const uint64_t take = std::min(op->length - at, kBlockSize - position % kBlockSize);
             auto block = chunk->blocks.find(position / kBlockSize);
             if (block != chunk->blocks.end()) {
-                std::memcpy(payload.mutable_data() + at, block->second.data() + position % kBlockSize, take);
+                std::memcpy(payload.mutable_data() + at,
+                            block->second.data() + position % kBlockSize,
+                            take);
             }
             at += take;
         }

@@ -35,8 +35,8 @@ struct FakeInode {
 
 struct FakeChunk {
     wire::ChunkGrantT grant;
-    std::map<uint64_t, Bytes> blocks;               // 4 KiB each
-    std::set<std::pair<uint64_t, uint64_t>> done;   // (session, write number)
+    std::map<uint64_t, Bytes> blocks;              // 4 KiB each
+    std::set<std::pair<uint64_t, uint64_t>> done;  // (session, write number)
 };
 
 // What all nodes of the fake cluster share.
@@ -55,8 +55,8 @@ struct FakeState {
     std::map<std::pair<uint64_t, uint32_t>, Slot> slots;
     std::vector<wire::NodeAddressT> nodes;
     uint64_t nodes_version = 1;
-    std::set<uint64_t> dead;         // chunkds
-    uint64_t applied = 0;            // mutations carried out
+    std::set<uint64_t> dead;  // chunkds
+    uint64_t applied = 0;     // mutations carried out
     int64_t clock_ns = 0;
 
     FakeState() {
@@ -75,7 +75,9 @@ struct FakeState {
                 continue;
             }
             if (start + kBlockSize > length) {
-                std::fill(it->second.begin() + static_cast<ptrdiff_t>(length - start), it->second.end(), 0);
+                std::fill(it->second.begin() + static_cast<ptrdiff_t>(length - start),
+                          it->second.end(),
+                          0);
             }
             ++it;
         }
@@ -86,7 +88,7 @@ class FakeMetad {
 public:
     // Faults, all off at first.
     struct Faults {
-        uint64_t lose_reply_percent = 0;     // of any answer: never sent
+        uint64_t lose_reply_percent = 0;  // of any answer: never sent
         uint64_t delay_max_us = 0;
         std::function<bool(const wire::MutationT&)> swallow;  // carried out, answer lost
     };
@@ -97,20 +99,27 @@ public:
               Prng prng,
               uint64_t node,
               Faults& faults)
-        : loop_(loop), transport_(loop, std::move(network)), state_(state), prng_(prng), node_(node),
+        : loop_(loop),
+          transport_(loop, std::move(network)),
+          state_(state),
+          prng_(prng),
+          node_(node),
           faults_(faults) {
         listen();
     }
 
     std::string address() const { return "metad" + std::to_string(node_) + ":1"; }
     bool leads = false;
-    std::string leader_address;                      // hint of refusals
-    uint64_t mutations = 0, queries = 0, session_requests = 0, renewals = 0, recalls_sent = 0, reports = 0;
+    std::string leader_address;  // hint of refusals
+    uint64_t mutations = 0, queries = 0, session_requests = 0, renewals = 0, recalls_sent = 0,
+             reports = 0;
     std::vector<uint64_t> refused_attaches;
 
     void listen() {
         RpcServerEvents events;
-        events.on_request = [this](RpcPeer& peer, RpcRequest request) { handle(peer, std::move(request)); };
+        events.on_request = [this](RpcPeer& peer, RpcRequest request) {
+            handle(peer, std::move(request));
+        };
         server_ = std::make_unique<RpcServer>(loop_, transport_, std::move(events));
         Hello hello;
         hello.protocol_revision = kProtocolRevision;
@@ -136,7 +145,8 @@ public:
         hello.node = node_;
         if (!server_) return;
         server_->for_each_peer([&](RpcPeer& peer) {
-            peer.push(static_cast<uint16_t>(Method::leader_hello), wire::encode<wire::LeaderHello>(hello));
+            peer.push(static_cast<uint16_t>(Method::leader_hello),
+                      wire::encode<wire::LeaderHello>(hello));
         });
     }
     void end_session(uint64_t session) {
@@ -180,7 +190,9 @@ private:
             lost_.push_back(responder);
             return;
         }
-        const Nanos wait = faults_.delay_max_us == 0 ? 0 : static_cast<Nanos>(prng_.below(faults_.delay_max_us)) * 1000;
+        const Nanos wait = faults_.delay_max_us == 0
+                               ? 0
+                               : static_cast<Nanos>(prng_.below(faults_.delay_max_us)) * 1000;
         if (wait == 0) return responder.reply_ok(std::move(bytes));
         loop_.after(wait, [responder, bytes = std::move(bytes)] { responder.reply_ok(bytes); });
     }
@@ -217,9 +229,12 @@ private:
         mutation(shared, request.responder);
     }
     bool usable(uint64_t session, const Responder& responder) {
-        if (!state_.sessions.contains(session)) answer(responder, error(Errc::no_session));
-        else if (!attached_.contains(session) || !recovering_.empty()) answer(responder, error(Errc::unavailable));
-        else return true;
+        if (!state_.sessions.contains(session))
+            answer(responder, error(Errc::no_session));
+        else if (!attached_.contains(session) || !recovering_.empty())
+            answer(responder, error(Errc::unavailable));
+        else
+            return true;
         return false;
     }
 
@@ -302,31 +317,43 @@ private:
         layout(session, ino, 0, 16, reply);
         reply->value = 1;
     }
-    void layout(uint64_t session, uint64_t ino, uint32_t first, uint32_t count, wire::MetaReplyT* reply) {
+    void layout(
+        uint64_t session, uint64_t ino, uint32_t first, uint32_t count, wire::MetaReplyT* reply) {
         FakeInode& inode = state_.inodes.at(ino);
         reply->attr = std::make_unique<wire::AttrT>(inode.attr);
         if (inode.attr.is_inline) reply->data = inode.inline_data;
-        for (auto it = inode.chunks.lower_bound(first); it != inode.chunks.end() && it->first - first < count; ++it) {
+        for (auto it = inode.chunks.lower_bound(first);
+             it != inode.chunks.end() && it->first - first < count;
+             ++it) {
             reply->grants.push_back(make_grant(session, ino, it->second, false));
         }
     }
-    std::unique_ptr<wire::ChunkGrantT> make_grant(uint64_t session, uint64_t ino, uint64_t chunk, bool whole) {
+    std::unique_ptr<wire::ChunkGrantT> make_grant(uint64_t session,
+                                                  uint64_t ino,
+                                                  uint64_t chunk,
+                                                  bool whole) {
         auto grant = std::make_unique<wire::ChunkGrantT>(state_.chunks.at(chunk).grant);
         const uint64_t size = state_.inodes.at(ino).attr.size;
         const uint64_t start = uint64_t{grant->index} * kChunkSize;
         const Lease& lease = leases_[ino];
         const bool writable = lease.holder == session && lease.mode == wire::LeaseMode::write;
         grant->session = session;
-        grant->write_limit = !writable ? 0 : whole ? kChunkSize : size <= start ? 0 : std::min(kChunkSize, size - start);
+        grant->write_limit = !writable       ? 0
+                             : whole         ? kChunkSize
+                             : size <= start ? 0
+                                             : std::min(kChunkSize, size - start);
         return grant;
     }
 
     // --- sessions
-    void session_request(RpcPeer& peer, const wire::SessionRequestT& request, const Responder& responder) {
+    void session_request(RpcPeer& peer,
+                         const wire::SessionRequestT& request,
+                         const Responder& responder) {
         if (const auto* op = request.op.AsOpenSession()) {
             wire::MetaReplyT reply;
             for (const auto& [id, client] : state_.sessions) {
-                if (client == std::make_pair(op->client_id_high, op->client_id_low)) reply.value = id;
+                if (client == std::make_pair(op->client_id_high, op->client_id_low))
+                    reply.value = id;
             }
             if (reply.value == 0) {
                 reply.value = ++state_.last_session;
@@ -377,7 +404,8 @@ private:
                 if (!attached_.contains(session)) return answer(responder, error(Errc::no_session));
                 wire::MetaReplyT reply;
                 const auto& openers = leases_[ino].openers;
-                const bool alone = openers.empty() || (openers.size() == 1 && openers.contains(session));
+                const bool alone =
+                    openers.empty() || (openers.size() == 1 && openers.contains(session));
                 if (transient || alone) grant(session, ino, wire::LeaseMode::write);
                 fill(session, ino, &reply);
                 answer(responder, std::move(reply));
@@ -387,7 +415,8 @@ private:
             answer(responder, {});
         } else if (const auto* ack = request.op.AsRecallAck()) {
             Lease& lease = leases_[ack->ino];
-            if (lease.holder == session && lease.recall == ack->recall && lease.kind == wire::RecallKind::flush) {
+            if (lease.holder == session && lease.recall == ack->recall &&
+                lease.kind == wire::RecallKind::flush) {
                 lease.recall = 0;
                 wake(ack->ino, true);
             }
@@ -399,7 +428,8 @@ private:
         }
     }
     void add_nodes(wire::MetaReplyT* reply) {
-        for (const auto& node : state_.nodes) reply->nodes.push_back(std::make_unique<wire::NodeAddressT>(node));
+        for (const auto& node : state_.nodes)
+            reply->nodes.push_back(std::make_unique<wire::NodeAddressT>(node));
         reply->nodes_version = state_.nodes_version;
         reply->cluster_time_ns = now_ns();
     }
@@ -407,7 +437,10 @@ private:
         state_.clock_ns = std::max(state_.clock_ns + 1, loop_.wall_now());
         return state_.clock_ns;
     }
-    void attach(RpcPeer& peer, uint64_t session, const wire::AttachT& op, const Responder& responder) {
+    void attach(RpcPeer& peer,
+                uint64_t session,
+                const wire::AttachT& op,
+                const Responder& responder) {
         const bool known = attached_.contains(session);
         Attached& attached = attached_[session];
         attached.peer = peer.weak_from_this();
@@ -468,7 +501,8 @@ private:
         }
         if (const auto* op = query->op.AsGetAttr()) target = op->ino;
         if (const auto* op = query->op.AsGetLayout()) target = op->ino;
-        if (target != 0 && !state_.inodes.contains(target)) return answer(responder, error(Errc::stale));
+        if (target != 0 && !state_.inodes.contains(target))
+            return answer(responder, error(Errc::stale));
         if (target == 0) return answer(responder, plain_query(*query));
         claim(query->session, target, false, [=, this] {
             wire::MetaReplyT reply;
@@ -499,7 +533,8 @@ private:
                 entry->ino = ino;
                 entry->cookie = cookie;
                 entry->type = static_cast<uint8_t>(state_.inodes.at(ino).attr.mode >> 12);
-                if (op->plus) entry->attr = std::make_unique<wire::AttrT>(state_.inodes.at(ino).attr);
+                if (op->plus)
+                    entry->attr = std::make_unique<wire::AttrT>(state_.inodes.at(ino).attr);
                 reply.entries.push_back(std::move(entry));
             }
         } else if (const auto* link = query.op.AsReadLink()) {
@@ -537,7 +572,8 @@ private:
         if (m->sequence == slot.sequence) return answer_bytes(responder, with_open(*m, slot.reply));
         LFS_ASSERT(m->sequence > slot.sequence);
         const uint64_t leased = lease_needed(*m);
-        if (leased != 0 && (leases_[leased].holder != m->session || leases_[leased].mode != wire::LeaseMode::write)) {
+        if (leased != 0 && (leases_[leased].holder != m->session ||
+                            leases_[leased].mode != wire::LeaseMode::write)) {
             return answer(responder, error(Errc::recall));
         }
         in_flight_[key].push_back(responder);
@@ -639,7 +675,8 @@ private:
     }
     void drop_if_orphan(uint64_t ino) {
         auto it = state_.inodes.find(ino);
-        if (it == state_.inodes.end() || it->second.attr.nlink > 0 || !leases_[ino].openers.empty()) return;
+        if (it == state_.inodes.end() || it->second.attr.nlink > 0 || !leases_[ino].openers.empty())
+            return;
         for (const auto& [index, chunk] : it->second.chunks) state_.chunks.erase(chunk);
         state_.inodes.erase(it);
     }
@@ -655,7 +692,9 @@ private:
         auto it = state_.inodes.find(op.ino);
         if (it == state_.inodes.end()) return error(Errc::stale);
         FakeInode& inode = it->second;
-        auto has = [&](wire::SetAttrBits bit) { return (op.valid & static_cast<uint32_t>(bit)) != 0; };
+        auto has = [&](wire::SetAttrBits bit) {
+            return (op.valid & static_cast<uint32_t>(bit)) != 0;
+        };
         if (has(wire::SetAttrBits::mode)) inode.attr.mode = (inode.attr.mode & 0170000) | op.mode;
         if (has(wire::SetAttrBits::mtime)) inode.attr.mtime_ns = op.mtime_ns;
         if (has(wire::SetAttrBits::size)) {
@@ -664,7 +703,8 @@ private:
             inode.attr.mtime_ns = now_ns();
         }
         wire::MetaReplyT reply = attr_reply(op.ino);
-        for (const auto& [index, chunk] : inode.chunks) reply.grants.push_back(make_grant(session, op.ino, chunk, false));
+        for (const auto& [index, chunk] : inode.chunks)
+            reply.grants.push_back(make_grant(session, op.ino, chunk, false));
         return reply;
     }
     void cut(FakeInode& inode, uint64_t size) {
@@ -691,7 +731,9 @@ private:
         const uint64_t end = op.offset + op.data.size();
         LFS_ASSERT(end <= kInlineMax);
         if (inode.inline_data.size() < end) inode.inline_data.resize(end);
-        std::copy(op.data.begin(), op.data.end(), inode.inline_data.begin() + static_cast<ptrdiff_t>(op.offset));
+        std::copy(op.data.begin(),
+                  op.data.end(),
+                  inode.inline_data.begin() + static_cast<ptrdiff_t>(op.offset));
         inode.attr.size = std::max(inode.attr.size, end);
         inode.attr.mtime_ns = op.mtime_ns;
         return attr_reply(op.ino);
@@ -700,8 +742,10 @@ private:
         FakeInode& inode = state_.inodes.at(op.ino);
         if (op.truncate_generation < inode.attr.truncate_generation) return conflict(op.ino);
         if (inode.attr.is_inline && inode.chunks.empty()) {
-            if (inode.inline_data.empty()) inode.attr.is_inline = false;
-            else if (op.move_out_version != inode.attr.version) return conflict(op.ino);
+            if (inode.inline_data.empty())
+                inode.attr.is_inline = false;
+            else if (op.move_out_version != inode.attr.version)
+                return conflict(op.ino);
         }
         wire::MetaReplyT reply = attr_reply(op.ino);
         for (uint32_t index = op.first; index < op.first + op.count; ++index) {

@@ -60,7 +60,9 @@ TEST_CASE("a leader that hangs is left for the one that calls") {
     TestClient client(cluster);
     client.start();
     cluster.meta_faults.swallow = [](const wire::MutationT&) { return true; };
-    auto made = begin<Opened>([&](Done<Opened> done) { client.vfs->create({}, kRootInode, "f", 0644, 2 | OpenMode::kExclusive, done); });
+    auto made = begin<Opened>([&](Done<Opened> done) {
+        client.vfs->create({}, kRootInode, "f", 0644, 2 | OpenMode::kExclusive, done);
+    });
     cluster.loop.run_for(100 * kMillisecond);
     CHECK(!made->has_value());
     cluster.meta_faults.swallow = nullptr;
@@ -77,11 +79,11 @@ TEST_CASE("two clients see each other's writes at once") {
     two.start();
     auto a = one.create("f");
     REQUIRE(one.write(a->handle, 0, pattern(1, 100)).is_ok());
-    CHECK(two.lookup("f")->size == 100);        // flushed by a recall, the lease stays
+    CHECK(two.lookup("f")->size == 100);  // flushed by a recall, the lease stays
     CHECK(cluster.lead_metad().holder(a->attr.ino.value) == one.vfs->status().session);
     REQUIRE(one.write(a->handle, 100, pattern(2, 100'000)).is_ok());
     auto b = two.open(a->attr.ino);
-    CHECK(two.read(b->handle, 100, 200'000) .value() == pattern(2, 100'000));
+    CHECK(two.read(b->handle, 100, 200'000).value() == pattern(2, 100'000));
     for (uint64_t i = 0; i < 6; ++i) {
         REQUIRE(one.write(a->handle, i * 1000, pattern(i, 500)).is_ok());
         CHECK(*two.read(b->handle, i * 1000, 500) == pattern(i, 500));
@@ -114,11 +116,14 @@ TEST_CASE("a recall during a stream of writes loses nothing") {
             one.vfs->write({}, a->handle, i * 100'000, Buffer::copy_of(bytes), done);
         }));
         expected.insert(expected.end(), bytes.begin(), bytes.end());
-        if (i == 20) opened = begin<Opened>([&](Done<Opened> done) { two.vfs->open({}, a->attr.ino, 0, done); });
+        if (i == 20)
+            opened =
+                begin<Opened>([&](Done<Opened> done) { two.vfs->open({}, a->attr.ino, 0, done); });
         cluster.loop.run_for(kMillisecond);
     }
     REQUIRE(cluster.loop.run_until([&] {
-        return opened->has_value() && std::all_of(writes.begin(), writes.end(), [](auto& w) { return w->has_value(); });
+        return opened->has_value() &&
+               std::all_of(writes.begin(), writes.end(), [](auto& w) { return w->has_value(); });
     }));
     CHECK(*two.read((*opened)->value().handle, 0, 5'000'000) == expected);
     for (auto& chunkd : cluster.chunkds) CHECK(chunkd->overlaps == 0);
@@ -139,7 +144,8 @@ TEST_CASE("overlapping writes of one client are never under way together") {
         REQUIRE(client.write(file->handle, at, bytes).is_ok());
         std::copy(bytes.begin(), bytes.end(), expected.begin() + static_cast<ptrdiff_t>(at));
         syncs.push_back(begin<bool>([&](Done<bool> done) {
-            client.vfs->fsync({}, file->handle, false, [done](const Status& status) { done(status.is_ok()); });
+            client.vfs->fsync(
+                {}, file->handle, false, [done](const Status& status) { done(status.is_ok()); });
         }));
         cluster.loop.run_for(5 * kMillisecond);
         CHECK(*client.read(file->handle, 0, 200'000) == expected);
@@ -162,7 +168,8 @@ TEST_CASE("an ended session fails what was dirty, once, and old handles for ever
     REQUIRE(client.write(file->handle, 0, pattern(1, 100'000)).is_ok());
     const uint64_t old = client.vfs->status().session;
     cluster.lead_metad().end_session(old);
-    REQUIRE(cluster.loop.run_until([&] { return client.vfs->status().session != old && client.vfs->status().lease_valid; }));
+    REQUIRE(cluster.loop.run_until(
+        [&] { return client.vfs->status().session != old && client.vfs->status().lease_valid; }));
     CHECK(client.fsync(file->handle).code() == Errc::io);
     CHECK(client.read(file->handle, 0, 10).code() == Errc::io);
     CHECK(client.write(file->handle, 0, pattern(1, 10)).code() == Errc::io);
@@ -183,11 +190,13 @@ TEST_CASE("a request in doubt when the session ends is EIO, one that was not sen
     TestClient client(cluster);
     client.start();
     cluster.meta_faults.swallow = [](const wire::MutationT&) { return true; };
-    auto doubt = begin<Opened>([&](Done<Opened> done) { client.vfs->create({}, kRootInode, "a", 0644, 2, done); });
+    auto doubt = begin<Opened>(
+        [&](Done<Opened> done) { client.vfs->create({}, kRootInode, "a", 0644, 2, done); });
     cluster.loop.run_for(100 * kMillisecond);
     cluster.metads[0]->resign();  // nobody leads: what is asked for now waits here
     cluster.loop.run_for(kSecond);
-    auto fresh = begin<Opened>([&](Done<Opened> done) { client.vfs->create({}, kRootInode, "b", 0644, 2, done); });
+    auto fresh = begin<Opened>(
+        [&](Done<Opened> done) { client.vfs->create({}, kRootInode, "b", 0644, 2, done); });
     cluster.loop.run_for(kSecond);
     cluster.meta_faults.swallow = nullptr;
     cluster.state.sessions.clear();
@@ -222,7 +231,9 @@ TEST_CASE("reads move on from dead, silent and corrupt members; no bad byte is r
     auto reader = client.open(file->attr.ino, 0);
     cluster.chunkds[0]->corrupts = true;
     for (uint64_t at = 0; at < 3 << 20; at += 1 << 20) {
-        CHECK(*client.read(reader->handle, at, 5000) == Bytes(bytes.begin() + static_cast<ptrdiff_t>(at), bytes.begin() + static_cast<ptrdiff_t>(at) + 5000));
+        CHECK(*client.read(reader->handle, at, 5000) ==
+              Bytes(bytes.begin() + static_cast<ptrdiff_t>(at),
+                    bytes.begin() + static_cast<ptrdiff_t>(at) + 5000));
     }
     cluster.chunkds[0]->corrupts = false;
     cluster.chunkds[1]->mute = true;
@@ -262,7 +273,8 @@ TEST_CASE("a signal ends a wait after the patience; what was not begun does not 
     cluster.metads[0]->resign();
     Caller caller;
     caller.op = client.vfs->new_op();
-    auto found = begin<Attr>([&](Done<Attr> done) { client.vfs->lookup(caller, kRootInode, "f", done); });
+    auto found =
+        begin<Attr>([&](Done<Attr> done) { client.vfs->lookup(caller, kRootInode, "f", done); });
     client.vfs->interrupt(caller.op);
     cluster.loop.run_for(kSecond);
     CHECK(!found->has_value());
@@ -296,12 +308,15 @@ TEST_CASE("more operations than slots: the rest waits, flushes have slots of the
     cluster.meta_faults.delay_max_us = 100'000;
     std::vector<std::shared_ptr<std::optional<Result<Attr>>>> made;
     for (int i = 0; i < 500; ++i) {
-        made.push_back(begin<Attr>([&](Done<Attr> done) { client.vfs->mkdir({}, kRootInode, "d" + std::to_string(i), 0755, done); }));
+        made.push_back(begin<Attr>([&](Done<Attr> done) {
+            client.vfs->mkdir({}, kRootInode, "d" + std::to_string(i), 0755, done);
+        }));
     }
     CHECK(client.fsync(file->handle).is_ok());
     CHECK(std::count_if(made.begin(), made.end(), [](auto& m) { return m->has_value(); }) < 400);
     REQUIRE(cluster.loop.run_until([&] {
-        return std::all_of(made.begin(), made.end(), [](auto& m) { return m->has_value() && (*m)->is_ok(); });
+        return std::all_of(
+            made.begin(), made.end(), [](auto& m) { return m->has_value() && (*m)->is_ok(); });
     }));
     CHECK(cluster.state.inodes.at(1).entries.size() == 501);
 }

@@ -21,12 +21,12 @@ using namespace client;  // NOLINT: the language of these tests
 struct Cluster {
     explicit Cluster(uint64_t seed = 1) : prng(seed) {
         for (uint64_t node = 1; node <= 2; ++node) {
-            metads.push_back(std::make_unique<FakeMetad>(loop, network, state, prng.fork("m" + std::to_string(node)),
-                                                         node, meta_faults));
+            metads.push_back(std::make_unique<FakeMetad>(
+                loop, network, state, prng.fork("m" + std::to_string(node)), node, meta_faults));
         }
         for (uint64_t node = 11; node <= 13; ++node) {
-            chunkds.push_back(std::make_unique<FakeChunkd>(loop, network, state, prng.fork("c" + std::to_string(node)),
-                                                           node, chunk_faults));
+            chunkds.push_back(std::make_unique<FakeChunkd>(
+                loop, network, state, prng.fork("c" + std::to_string(node)), node, chunk_faults));
             wire::NodeAddressT address;
             address.node = node;
             address.address = chunkds.back()->address();
@@ -62,17 +62,21 @@ struct Cluster {
 
 inline Bytes pattern(uint64_t seed, uint64_t size) {
     Bytes bytes(size);
-    for (uint64_t i = 0; i < size; ++i) bytes[i] = static_cast<uint8_t>((seed * 131 + i * 7 + i / 251) | 1);
+    for (uint64_t i = 0; i < size; ++i)
+        bytes[i] = static_cast<uint8_t>((seed * 131 + i * 7 + i / 251) | 1);
     return bytes;
 }
 
 // A client whose calls turn the loop until they are answered.
 struct TestClient {
-    explicit TestClient(Cluster& c, uint64_t seed = 7, ClientOptions options = {}) : cluster(c), transport(c.loop, c.network) {
+    explicit TestClient(Cluster& c, uint64_t seed = 7, ClientOptions options = {})
+        : cluster(c), transport(c.loop, c.network) {
         for (auto& metad : c.metads) options.metads.push_back(metad->address());
         vfs = std::make_unique<Vfs>(c.loop, transport, Prng(seed), options);
     }
-    void start() { LFS_ASSERT(status([&](StatusDone done) { vfs->start(std::move(done)); }).is_ok()); }
+    void start() {
+        LFS_ASSERT(status([&](StatusDone done) { vfs->start(std::move(done)); }).is_ok());
+    }
 
     Status status(const std::function<void(StatusDone)>& call) {
         std::optional<Status> answer;
@@ -103,10 +107,13 @@ struct TestClient {
         return std::move(*answer);
     }
     Result<Opened> create(const std::string& name, uint32_t flags = 2) {
-        return wait<Opened>([&](Done<Opened> done) { vfs->create(caller, kRootInode, name, 0644, flags, std::move(done)); });
+        return wait<Opened>([&](Done<Opened> done) {
+            vfs->create(caller, kRootInode, name, 0644, flags, std::move(done));
+        });
     }
     Result<Opened> open(InodeId ino, uint32_t flags = 2) {
-        return wait<Opened>([&](Done<Opened> done) { vfs->open(caller, ino, flags, std::move(done)); });
+        return wait<Opened>(
+            [&](Done<Opened> done) { vfs->open(caller, ino, flags, std::move(done)); });
     }
     Result<uint64_t> write(HandleId handle, uint64_t offset, const Bytes& bytes) {
         return wait<uint64_t>([&](Done<uint64_t> done) {
@@ -114,36 +121,49 @@ struct TestClient {
         });
     }
     Result<Bytes> read(HandleId handle, uint64_t offset, uint64_t size) {
-        auto data = wait<ReadData>([&](Done<ReadData> done) { vfs->read(caller, handle, offset, size, std::move(done)); });
+        auto data = wait<ReadData>(
+            [&](Done<ReadData> done) { vfs->read(caller, handle, offset, size, std::move(done)); });
         if (!data.is_ok()) return data.status();
         Bytes bytes;
-        for (const Buffer& part : data->parts) bytes.insert(bytes.end(), part.data(), part.data() + part.size());
+        for (const Buffer& part : data->parts)
+            bytes.insert(bytes.end(), part.data(), part.data() + part.size());
         LFS_ASSERT(bytes.size() == data->size);
         return bytes;
     }
-    Status flush(HandleId handle) { return status([&](StatusDone done) { vfs->flush(caller, handle, std::move(done)); }); }
-    Status fsync(HandleId handle) { return status([&](StatusDone done) { vfs->fsync(caller, handle, false, std::move(done)); }); }
+    Status flush(HandleId handle) {
+        return status([&](StatusDone done) { vfs->flush(caller, handle, std::move(done)); });
+    }
+    Status fsync(HandleId handle) {
+        return status([&](StatusDone done) { vfs->fsync(caller, handle, false, std::move(done)); });
+    }
     Status close(HandleId handle) {
         Status result = flush(handle);
         vfs->release(handle, [](const Status&) {});
         return result;
     }
     Result<Attr> getattr(InodeId ino, HandleId handle = 0) {
-        return wait<Attr>([&](Done<Attr> done) { vfs->getattr(caller, ino, handle, std::move(done)); });
+        return wait<Attr>(
+            [&](Done<Attr> done) { vfs->getattr(caller, ino, handle, std::move(done)); });
     }
     Result<Attr> truncate(InodeId ino, uint64_t size, HandleId handle = 0) {
         SetAttrs attrs;
         attrs.size = size;
-        return wait<Attr>([&](Done<Attr> done) { vfs->setattr(caller, ino, handle, attrs, std::move(done)); });
+        return wait<Attr>(
+            [&](Done<Attr> done) { vfs->setattr(caller, ino, handle, attrs, std::move(done)); });
     }
     Result<Attr> lookup(const std::string& name) {
-        return wait<Attr>([&](Done<Attr> done) { vfs->lookup(caller, kRootInode, name, std::move(done)); });
+        return wait<Attr>(
+            [&](Done<Attr> done) { vfs->lookup(caller, kRootInode, name, std::move(done)); });
     }
     Status punch(HandleId handle, uint32_t mode, uint64_t offset, uint64_t length) {
-        return status([&](StatusDone done) { vfs->fallocate(caller, handle, mode, offset, length, std::move(done)); });
+        return status([&](StatusDone done) {
+            vfs->fallocate(caller, handle, mode, offset, length, std::move(done));
+        });
     }
     Result<uint64_t> seek(HandleId handle, uint64_t offset, Seek what) {
-        return wait<uint64_t>([&](Done<uint64_t> done) { vfs->lseek(caller, handle, offset, what, std::move(done)); });
+        return wait<uint64_t>([&](Done<uint64_t> done) {
+            vfs->lseek(caller, handle, offset, what, std::move(done));
+        });
     }
 
     Cluster& cluster;

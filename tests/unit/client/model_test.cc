@@ -22,23 +22,27 @@ TEST_CASE("the write buffer shows the newest bytes and never sends overlapping p
         CAPTURE(seed);
         Prng prng(seed);
         client::WriteBuffer buffer;
-        Bytes oracle(3 << 20), below(3 << 20);   // what a reader sees; what has been sent
+        Bytes oracle(3 << 20), below(3 << 20);  // what a reader sees; what has been sent
         std::vector<client::WriteBuffer::Piece> flying;
         for (int step = 0; step < 300; ++step) {
-            const uint64_t size = prng.chance(1, 10) ? prng.between(1, 700'000) : prng.between(1, 9'000);
-            const uint64_t at = prng.chance(1, 3) && step > 0 ? buffer.last_write() * 1000 % 2'000'000
-                                                              : prng.below(oracle.size() - size);
+            const uint64_t size =
+                prng.chance(1, 10) ? prng.between(1, 700'000) : prng.between(1, 9'000);
+            const uint64_t at = prng.chance(1, 3) && step > 0
+                                    ? buffer.last_write() * 1000 % 2'000'000
+                                    : prng.below(oracle.size() - size);
             switch (prng.below(6)) {
                 case 0:
                 case 1: {
                     const Bytes bytes = pattern(prng.next(), std::min(size, oracle.size() - at));
                     buffer.write(at, Buffer::copy_of(bytes), step);
-                    std::copy(bytes.begin(), bytes.end(), oracle.begin() + static_cast<ptrdiff_t>(at));
+                    std::copy(
+                        bytes.begin(), bytes.end(), oracle.begin() + static_cast<ptrdiff_t>(at));
                     break;
                 }
                 case 2:
                 case 3: {
-                    auto piece = prng.chance(1, 2) ? buffer.take_full() : buffer.take_any(buffer.last_write());
+                    auto piece = prng.chance(1, 2) ? buffer.take_full()
+                                                   : buffer.take_any(buffer.last_write());
                     if (!piece) break;
                     CHECK(piece->offset / kChunkSize == (piece->end() - 1) / kChunkSize);
                     for (const auto& other : flying) {
@@ -52,28 +56,34 @@ TEST_CASE("the write buffer shows the newest bytes and never sends overlapping p
                     {
                         const size_t one = prng.below(flying.size());
                         const auto piece = flying[one];
-                        std::memcpy(below.data() + piece.offset, piece.data.data(), piece.data.size());
+                        std::memcpy(
+                            below.data() + piece.offset, piece.data.data(), piece.data.size());
                         buffer.finish(piece.offset);
                         flying.erase(flying.begin() + static_cast<ptrdiff_t>(one));
                     }
                     break;
                 default: {
                     Bytes seen(below.begin() + static_cast<ptrdiff_t>(at),
-                               below.begin() + static_cast<ptrdiff_t>(std::min<uint64_t>(at + size, below.size())));
+                               below.begin() + static_cast<ptrdiff_t>(
+                                                   std::min<uint64_t>(at + size, below.size())));
                     uint64_t last = at;
                     for (const auto& piece : buffer.overlay(at, seen.size())) {
                         CHECK(piece.offset >= last);
                         last = piece.end();
-                        std::memcpy(seen.data() + (piece.offset - at), piece.data.data(), piece.data.size());
+                        std::memcpy(seen.data() + (piece.offset - at),
+                                    piece.data.data(),
+                                    piece.data.size());
                     }
-                    CHECK(std::equal(seen.begin(), seen.end(), oracle.begin() + static_cast<ptrdiff_t>(at)));
+                    CHECK(std::equal(
+                        seen.begin(), seen.end(), oracle.begin() + static_cast<ptrdiff_t>(at)));
                 }
             }
         }
         while (!buffer.empty()) {
             while (auto piece = buffer.take_any(buffer.last_write())) flying.push_back(*piece);
             REQUIRE(!flying.empty());
-            std::memcpy(below.data() + flying[0].offset, flying[0].data.data(), flying[0].data.size());
+            std::memcpy(
+                below.data() + flying[0].offset, flying[0].data.data(), flying[0].data.size());
             buffer.finish(flying[0].offset);
             flying.erase(flying.begin());
         }
@@ -84,7 +94,8 @@ TEST_CASE("the write buffer shows the newest bytes and never sends overlapping p
 }
 
 struct World {
-    World(uint64_t seed, size_t clients, bool faults) : cluster(seed), prng(seed * 77 + 1), with_faults(faults) {
+    World(uint64_t seed, size_t clients, bool faults)
+        : cluster(seed), prng(seed * 77 + 1), with_faults(faults) {
         for (size_t i = 0; i < clients; ++i) {
             all.push_back(std::make_unique<TestClient>(cluster, seed * 10 + i));
             all.back()->start();
@@ -118,7 +129,8 @@ struct World {
             // Restarts later; a configuration without it stays so.
             auto& one = cluster.chunkds[prng.below(3)];
             one->crash();
-            cluster.loop.after(static_cast<Nanos>(prng.below(5)) * kSecond, [&one] { one->start(); });
+            cluster.loop.after(static_cast<Nanos>(prng.below(5)) * kSecond,
+                               [&one] { one->start(); });
         }
         if (which == 3) {
             auto& one = *cluster.chunkds[prng.below(3)];
@@ -134,7 +146,8 @@ struct World {
         const HandleId handle = handles[who];
         const uint64_t limit = 300'000;
         const uint64_t size = prng.chance(1, 4) ? prng.between(1, 60'000) : prng.between(1, 5'000);
-        const uint64_t at = (prng.chance(1, 3) ? 0 : base) + prng.below(prng.chance(1, 4) ? limit : 6'000);
+        const uint64_t at =
+            (prng.chance(1, 3) ? 0 : base) + prng.below(prng.chance(1, 4) ? limit : 6'000);
         switch (prng.below(12)) {
             case 0:
             case 1:
@@ -154,7 +167,8 @@ struct World {
                 Bytes expected;
                 if (at < oracle.size()) {
                     expected.assign(oracle.begin() + static_cast<ptrdiff_t>(at),
-                                    oracle.begin() + static_cast<ptrdiff_t>(std::min<uint64_t>(at + size, oracle.size())));
+                                    oracle.begin() + static_cast<ptrdiff_t>(std::min<uint64_t>(
+                                                         at + size, oracle.size())));
                 }
                 REQUIRE(*got == expected);
                 break;
@@ -167,10 +181,12 @@ struct World {
             }
             case 8: {
                 const bool keep = prng.chance(2, 3);
-                const uint32_t mode = keep ? kFallocatePunchHole | kFallocateKeepSize : kFallocateZeroRange;
+                const uint32_t mode =
+                    keep ? kFallocatePunchHole | kFallocateKeepSize : kFallocateZeroRange;
                 REQUIRE(client.punch(handle, mode, at, size).is_ok());
                 if (!keep && oracle.size() < at + size) oracle.resize(at + size);
-                for (uint64_t i = at; i < std::min<uint64_t>(at + size, oracle.size()); ++i) oracle[i] = 0;
+                for (uint64_t i = at; i < std::min<uint64_t>(at + size, oracle.size()); ++i)
+                    oracle[i] = 0;
                 break;
             }
             case 9:

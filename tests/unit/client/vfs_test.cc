@@ -8,7 +8,11 @@ namespace lumeofs::client_test {
 namespace {
 
 TEST_CASE("a file is made, written, closed and read back") {
-    for (uint64_t size : {uint64_t{0}, uint64_t{10}, uint64_t{4096}, uint64_t{4097}, uint64_t{300'000},
+    for (uint64_t size : {uint64_t{0},
+                          uint64_t{10},
+                          uint64_t{4096},
+                          uint64_t{4097},
+                          uint64_t{300'000},
                           uint64_t{5} << 20}) {
         CAPTURE(size);
         Cluster cluster;
@@ -51,9 +55,11 @@ TEST_CASE("requests per operation (hops)") {
     CHECK(cost([&] { REQUIRE(client.write(file->handle, 0, pattern(1, 1000)).is_ok()); }) == 0);
     CHECK(cost([&] { CHECK(client.getattr(file->attr.ino)->size == 1000); }) == 0);
     CHECK(cost([&] { CHECK(client.read(file->handle, 0, 1000)->size() == 1000); }) == 0);
-    CHECK(cost([&] { CHECK(client.flush(file->handle).is_ok()); }) == 1);   // WriteInline with release
+    CHECK(cost([&] { CHECK(client.flush(file->handle).is_ok()); }) ==
+          1);  // WriteInline with release
     CHECK(cost([&] { client.vfs->release(file->handle, [](const Status&) {}); }) == 0);
-    CHECK(cost([&] { cluster.loop.run_for(10 * kMillisecond); }) == 1);     // Release, waited for by nobody
+    CHECK(cost([&] { cluster.loop.run_for(10 * kMillisecond); }) ==
+          1);  // Release, waited for by nobody
     CHECK(chunk_count() == 0);
 
     CHECK(cost([&] { file = client.open(file->attr.ino, 0); }) == 1);
@@ -65,37 +71,50 @@ TEST_CASE("requests per operation (hops)") {
     CHECK(cost([&] { file = client.create("large"); }) == 1);
     const uint64_t chunks_before = chunk_count();
     CHECK(cost([&] {
-        REQUIRE(client.write(file->handle, 0, pattern(2, 3 << 20)).is_ok());
-        REQUIRE(client.fsync(file->handle).is_ok());
-    }) == 2);                                                               // Allocate, CommitWrite
+              REQUIRE(client.write(file->handle, 0, pattern(2, 3 << 20)).is_ok());
+              REQUIRE(client.fsync(file->handle).is_ok());
+          }) == 2);  // Allocate, CommitWrite
     CHECK(chunk_count() - chunks_before <= 3);
     CHECK(cost([&] { REQUIRE(client.write(file->handle, 100, pattern(3, 10)).is_ok()); }) == 0);
-    CHECK(cost([&] { CHECK(client.close(file->handle).is_ok()); }) == 1);   // CommitWrite with release
+    CHECK(cost([&] { CHECK(client.close(file->handle).is_ok()); }) ==
+          1);  // CommitWrite with release
 
     cluster.loop.run_for(10 * kMillisecond);
     CHECK(cost([&] { CHECK(client.lookup("large").is_ok()); }) == 1);
     CHECK(cost([&] {
-        CHECK(client.wait<Attr>([&](Done<Attr> done) { client.vfs->mkdir({}, kRootInode, "d", 0755, done); }).is_ok());
-    }) <= 2);  // and the Release of before
+              CHECK(client
+                        .wait<Attr>([&](Done<Attr> done) {
+                            client.vfs->mkdir({}, kRootInode, "d", 0755, done);
+                        })
+                        .is_ok());
+          }) <= 2);  // and the Release of before
     CHECK(cost([&] {
-        CHECK(client.status([&](StatusDone done) { client.vfs->unlink({}, kRootInode, "large", done); }).is_ok());
-    }) == 1);
+              CHECK(client
+                        .status([&](StatusDone done) {
+                            client.vfs->unlink({}, kRootInode, "large", done);
+                        })
+                        .is_ok());
+          }) == 1);
 }
 
 TEST_CASE("directories list everything once, whatever the page size") {
     Cluster cluster;
     TestClient client(cluster);
     client.start();
-    for (int i = 0; i < 50; ++i) REQUIRE(client.close(client.create("name" + std::to_string(i))->handle).is_ok());
+    for (int i = 0; i < 50; ++i)
+        REQUIRE(client.close(client.create("name" + std::to_string(i))->handle).is_ok());
     for (bool plus : {false, true}) {
         for (uint32_t page : {100u, 1000u, 100'000u}) {
-            auto dir = client.wait<HandleId>([&](Done<HandleId> done) { client.vfs->opendir({}, kRootInode, done); });
+            auto dir = client.wait<HandleId>(
+                [&](Done<HandleId> done) { client.vfs->opendir({}, kRootInode, done); });
             std::set<std::string> names;
             uint64_t cookie = 0;
             for (bool end = false; !end;) {
                 auto got = client.wait<DirPage>([&](Done<DirPage> done) {
-                    if (plus) client.vfs->readdirplus({}, *dir, cookie, page, done);
-                    else client.vfs->readdir({}, *dir, cookie, page, done);
+                    if (plus)
+                        client.vfs->readdirplus({}, *dir, cookie, page, done);
+                    else
+                        client.vfs->readdir({}, *dir, cookie, page, done);
                 });
                 REQUIRE(got.is_ok());
                 for (const DirEntry& entry : got->entries) {
@@ -123,7 +142,8 @@ TEST_CASE("truncate, punch, seek") {
     Bytes expected(bytes.begin(), bytes.begin() + 100'000);
     expected.resize(150'000);
     CHECK(*client.read(file->handle, 0, 300'000) == expected);
-    REQUIRE(client.punch(file->handle, kFallocatePunchHole | kFallocateKeepSize, 5'000, 20'000).is_ok());
+    REQUIRE(client.punch(file->handle, kFallocatePunchHole | kFallocateKeepSize, 5'000, 20'000)
+                .is_ok());
     std::fill(expected.begin() + 5'000, expected.begin() + 25'000, 0);
     CHECK(*client.read(file->handle, 0, 300'000) == expected);
     REQUIRE(client.punch(file->handle, 0, 140'000, 60'000).is_ok());
@@ -134,7 +154,12 @@ TEST_CASE("truncate, punch, seek") {
     CHECK(*client.seek(file->handle, 200'000, Seek::data) == uint64_t{130} << 20);
     CHECK(*client.seek(file->handle, 0, Seek::hole) >= 100'000);
     CHECK(client.seek(file->handle, uint64_t{300} << 20, Seek::data).code() == Errc::nxio);
-    REQUIRE(client.punch(file->handle, kFallocatePunchHole | kFallocateKeepSize, uint64_t{64} << 20, uint64_t{128} << 20).is_ok());
+    REQUIRE(client
+                .punch(file->handle,
+                       kFallocatePunchHole | kFallocateKeepSize,
+                       uint64_t{64} << 20,
+                       uint64_t{128} << 20)
+                .is_ok());
     CHECK(cluster.state.inodes.at(file->attr.ino.value).chunks.size() == 1);
     CHECK(*client.read(file->handle, uint64_t{130} << 20, 1000) == Bytes(1000, 0));
 }
@@ -150,7 +175,8 @@ TEST_CASE("appends take the end of the file, whoever moved it") {
     Bytes expected;
     for (uint64_t i = 0; i < 20; ++i) {
         const Bytes line = pattern(i, 400);
-        REQUIRE((i % 2 == 0 ? one.write(a->handle, 0, line) : two.write(b->handle, 0, line)).is_ok());
+        REQUIRE(
+            (i % 2 == 0 ? one.write(a->handle, 0, line) : two.write(b->handle, 0, line)).is_ok());
         expected.insert(expected.end(), line.begin(), line.end());
     }
     auto reader = two.open(a->attr.ino, 0);
@@ -164,7 +190,11 @@ TEST_CASE("a write by one who is not root clears setuid") {
     auto file = client.create("f");
     SetAttrs attrs;
     attrs.mode = 06755;
-    REQUIRE(client.wait<Attr>([&](Done<Attr> done) { client.vfs->setattr({}, file->attr.ino, 0, attrs, done); }).is_ok());
+    REQUIRE(client
+                .wait<Attr>([&](Done<Attr> done) {
+                    client.vfs->setattr({}, file->attr.ino, 0, attrs, done);
+                })
+                .is_ok());
     client.caller.uid = 1000;
     REQUIRE(client.write(file->handle, 0, pattern(1, 10)).is_ok());
     CHECK((client.getattr(file->attr.ino)->mode & 07000) == 0);
@@ -196,16 +226,32 @@ TEST_CASE("paths, links and what is not allowed") {
     Cluster cluster;
     TestClient client(cluster);
     client.start();
-    auto dir = client.wait<Attr>([&](Done<Attr> done) { client.vfs->mkdir({}, kRootInode, "d", 0755, done); });
-    REQUIRE(client.wait<Attr>([&](Done<Attr> done) { client.vfs->symlink({}, kRootInode, "l", "d", done); }).is_ok());
-    auto walked = client.wait<Attr>([&](Done<Attr> done) { client.vfs->resolve_path({}, kRootInode, "/l", true, done); });
+    auto dir = client.wait<Attr>(
+        [&](Done<Attr> done) { client.vfs->mkdir({}, kRootInode, "d", 0755, done); });
+    REQUIRE(client
+                .wait<Attr>(
+                    [&](Done<Attr> done) { client.vfs->symlink({}, kRootInode, "l", "d", done); })
+                .is_ok());
+    auto walked = client.wait<Attr>(
+        [&](Done<Attr> done) { client.vfs->resolve_path({}, kRootInode, "/l", true, done); });
     CHECK(walked->ino == dir->ino);
-    REQUIRE(client.wait<Attr>([&](Done<Attr> done) { client.vfs->symlink({}, kRootInode, "x", "x", done); }).is_ok());
-    CHECK(client.wait<Attr>([&](Done<Attr> done) { client.vfs->resolve_path({}, kRootInode, "x", true, done); }).code() == Errc::loop);
+    REQUIRE(client
+                .wait<Attr>(
+                    [&](Done<Attr> done) { client.vfs->symlink({}, kRootInode, "x", "x", done); })
+                .is_ok());
+    CHECK(client
+              .wait<Attr>([&](Done<Attr> done) {
+                  client.vfs->resolve_path({}, kRootInode, "x", true, done);
+              })
+              .code() == Errc::loop);
     CHECK(client.lookup(std::string(256, 'n')).code() == Errc::nametoolong);
     CHECK(client.create("l/x").code() == Errc::inval);
     CHECK(client.create("d", 2 | OpenMode::kExclusive).code() == Errc::exist);
-    CHECK(client.status([&](StatusDone done) { client.vfs->setxattr({}, kRootInode, "trusted.x", {}, 0, done); }).code() == Errc::opnotsupp);
+    CHECK(client
+              .status([&](StatusDone done) {
+                  client.vfs->setxattr({}, kRootInode, "trusted.x", {}, 0, done);
+              })
+              .code() == Errc::opnotsupp);
     ClientOptions options;
     options.read_only = true;
     options.subdir = "/d";
