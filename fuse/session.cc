@@ -18,6 +18,16 @@ namespace {
 constexpr size_t kReceiveBytes = 256 * 4096 + 4096;
 constexpr size_t kKeepWholeFrom = 64 * 1024;  // writes of this size keep the receive buffer
 
+// libfuse splits options at commas, and a source may be a list of hosts.
+std::string escaped(const std::string& text) {
+    std::string out;
+    for (char c : text) {
+        if (c == ',' || c == '\\') out += '\\';
+        out += c;
+    }
+    return out;
+}
+
 }  // namespace
 
 Session::Session(RealLoop& loop, client::Vfs& vfs, const MountOptions& options)
@@ -29,7 +39,7 @@ Session::~Session() {
 }
 
 Status Session::mount() {
-    const std::string kernel_options = "fsname=" + options_.source +
+    const std::string kernel_options = "fsname=" + escaped(options_.source) +
                                        ",subtype=lumeofs,default_permissions" +
                                        options_.kernel_options;
     fuse_args args = FUSE_ARGS_INIT(0, nullptr);
