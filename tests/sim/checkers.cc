@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/sim/checkers.h"
+
+#include <fmt/format.h>
+
+#include "chunkd/replication/driver.h"
+#include "chunkd/store/chunk_store.h"
+#include "metad/consensus/driver.h"
+#include "metad/namespace/state_machine.h"
+#include "metad/service/leader.h"
+#include "metad/service/metad_service.h"
+
+namespace lumeofs::sim {
+
+namespace {
+
+bool runs(const Process& process) {
+    return process.loop != nullptr && (!process.disk || process.disk->powered()) &&
+           (process.metad || process.chunkd);
+}
+
+}  // namespace
+
+void Checkers::tick() {
+    leaders();
+    histories();
+    node_leases();
+}
+
+void Checkers::leaders() {
+    for (size_t i = 0; i < kMetads; ++i) {
+        Process& process = cluster_.metad(i);
+        if (!runs(process)) continue;
+        const ConsensusStatus status = process.metad->raft().status();
+        if (status.role != RaftRole::leader) continue;
+        auto [found, fresh] = leader_of_.emplace(status.term.value, process.id);
+        if (!fresh && found->second != process.id) {
+            cluster_.fail(fmt::format("I2: metads {} and {} both lead term {}",
+                                      found->second,
+                                      process.id,
+                                      status.term.value));
+        }
+    }
+}
+
+void Checkers::histories() {
+    for (size_t i = 0; i < kMetads; ++i) {
+        Process& process = cluster_.metad(i);
+        if (!runs(process)) continue;
+        const uint64_t applied = process.metad->state().applied().value;
+        const uint64_t history = process.metad->state().history();
+        auto [found, fresh] = history_.emplace(applied, history);
+        if (!fresh && found->second != history) {
+            cluster_.fail(fmt::format(
+                "I4: {} has another history at applied index {}", process.name, applied));
+        }
+    }
+}
+
+void Checkers::node_leases() {
+    metad::MetadServer* server = cluster_.leader();
+    if (server == nullptr) return;
+    metad::Leader* leader = server->service().leader();
+    if (leader == nullptr) return;
+    for (size_t i = 0; i < kChunkds; ++i) {
+        Process& process = cluster_.chunkd(i);
+        if (!runs(process) || !process.chunkd->serving()) continue;
+        if (!leader->nodes.contains(NodeId{process.id}) || leader->may_serve(NodeId{process.id})) {
+            continue;
+        }
+        cluster_.fail(
+            fmt::format("I10: {} serves although its node lease is over", process.name));
+    }
+}
+
+std::string Checkers::unrest() {
+    metad::MetadServer* server = cluster_.leader();
+    if (server == nullptr || server->service().leader() == nullptr) return "no leader";
+    metad::StateMachine& state = server->state();
+    for (size_t i = 0; i < kMetads; ++i) {
+        Process& process = cluster_.metad(i);
+        if (!runs(process)) return process.name + " does not run";
+        if (process.metad->state().applied() != state.applied()) return process.name + " lags";
+    }
+    for (size_t i = 0; i < kChunkds; ++i) {
+        Process& process = cluster_.chunkd(i);
+        if (!runs(process) || !process.chunkd->serving()) return process.name + " does not serve";
+        if (!process.chunkd->driver() || !process.chunkd->driver()->quiet()) {
+            return process.name + " is at work";
+        }
+    }
+    for (const metad::ChunkRow& row : state.chunks(ChunkId{}, UINT32_MAX)) {
+        if (row.members.size() < std::min<size_t>(row.wanted, kChunkds) || row.joiner) {
+            return fmt::format("chunk {} has {} of {} members, joiner {}",
+                               row.id.value,
+                               row.members.size(),
+                               row.wanted,
+                               row.joiner.value);
+        }
+    }
+    return {};
+}
+
+void Checkers::quiet() {
+    metad::MetadServer* server = cluster_.leader();
+    if (server == nullptr) return cluster_.fail("no leader at the end");
+    for (const std::string& broken : server->state().check_invariants()) {
+        return cluster_.fail("state: " + broken);
+    }
+    auto expected = server->state().digest();
+    if (!expected.is_ok()) return cluster_.fail("digest: " + expected.status().to_string());
+    for (size_t i = 0; i < kMetads; ++i) {
+        metad::StateMachine& state = cluster_.metad(i).metad->state();
+        if (state.applied() != server->state().applied()) continue;
+        auto digest = state.digest();
+        if (!digest.is_ok() || *digest != *expected) {
+            cluster_.fail(cluster_.metad(i).name + " has another digest at the same index (I4)");
+        }
+    }
+    compare_chunks(*server);
+}
+
+void Checkers::compare_chunks(metad::MetadServer& leader) {
+    for (const metad::ChunkRow& row : leader.state().chunks(ChunkId{}, UINT32_MAX)) {
+        std::vector<uint64_t> expected;
+        ++chunks_compared_;
+        for (size_t m = 0; m < row.members.size(); ++m) {
+            store::ChunkStore* store = nullptr;
+            for (size_t i = 0; i < kChunkds; ++i) {
+                if (cluster_.chunkd(i).id == row.members[m].value) {
+                    store = cluster_.chunkd(i).chunkd->store();
+                }
+            }
+            if (store == nullptr) continue;
+            auto sums = store->block_checksums(row.id, 0, static_cast<uint32_t>(kBlocksPerChunk));
+            if (!sums.is_ok()) {
+                return cluster_.fail(fmt::format("I9: chunk {} at member {}: {}",
+                                                 row.id.value,
+                                                 row.members[m].value,
+                                                 sums.status().to_string()));
+            }
+            if (m == 0) expected = *sums;
+            const size_t compared = std::min(expected.size(), sums->size());
+            for (size_t b = 0; b < compared && b * kBlockSize < row.length; ++b) {
+                if ((*sums)[b] == expected[b]) continue;
+                return cluster_.fail(fmt::format("I9: chunk {} block {} (length {}) differs between members {} and {}",
+                                                 row.id.value,
+                                                 b,
+                                                 row.length,
+                                                 row.members[0].value,
+                                                 row.members[m].value));
+            }
+        }
+    }
+}
+
+}  // namespace lumeofs::sim
