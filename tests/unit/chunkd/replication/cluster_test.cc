@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/unit/chunkd/replication/fixture.h"
+
+using namespace lumeofs;
+using namespace lumeofs::replication_test;
+
+namespace {
+
+constexpr uint64_t kX = 77;
+
+std::string fill(char byte, size_t count = 6000) { return std::string(count, byte); }
+
+}  // namespace
+
+TEST_CASE("an answered write is on every member and read at each") {
+    Cluster c;
+    c.metad.chunk(kX, {11, 12, 13});
+    CHECK(c.write(kX, 1000, fill('a')) == Errc::ok);
+    for (uint64_t node : {11, 12, 13}) CHECK(c.raw(node, kX, 1000, 6000) == fill('a'));
+    c.run_for(kSecond);  // the idle primary tells its commit point
+    for (uint64_t node : {11, 12, 13}) {
+        auto read = c.read(node, kX, 0, 8192);
+        CHECK(read.errc == Errc::ok);
+        CHECK(read.bytes == std::string(1000, '\0') + fill('a') + std::string(1192, '\0'));
+        CHECK(!*c.servers[node]->store()->undecided(ChunkId{kX}, 0, 8192));
+    }
+}
+
+TEST_CASE("a chunk that nobody wrote reads as zeros") {
+    Cluster c;
+    c.metad.chunk(kX, {11, 12, 13});
+    CHECK(c.read(12, kX, 0, 100).redirect == 11);
+    CHECK(c.read(11, kX, 0, 100).bytes == std::string(100, '\0'));
+}
+
+TEST_CASE("small writes are forwarded to the primary, large ones redirected") {
+    Cluster c;
+    c.metad.chunk(kX, {11, 12, 13});
+    auto small = c.send(12, c.grant(kX, 100), 0, fill('a'));
+    c.run_for(kSecond);
+    REQUIRE(small->answered);
+    CHECK(small->errc() == Errc::ok);
+    auto large = c.send(12, c.grant(kX, 100), 0, fill('b', 70'000));
+    c.run_for(kSecond);
+    CHECK(large->reply.redirect == 11);
+    CHECK(c.raw(13, kX, 0, 6000) == fill('a'));
+}
+
+TEST_CASE("a dead secondary: writes go on after its lease, without it") {
+    Cluster c;
+    c.metad.chunk(kX, {11, 12, 13});
+    CHECK(c.write(kX, 0, fill('a')) == Errc::ok);
+    c.kill(13);
+    const Nanos before = c.loop.now();
+    CHECK(c.write(kX, 0, fill('b')) == Errc::ok);
+    CHECK(c.loop.now() - before <= 5 * kSecond);
+    CHECK(c.metad.rows[kX].members == std::vector<uint64_t>{11, 12});
+    CHECK(c.raw(12, kX, 0, 6000) == fill('b'));
+}
+
+TEST_CASE("a dead primary: the promoted member has what was answered") {
+    Cluster c;
+    c.metad.chunk(kX, {11, 12, 13});
+    CHECK(c.write(kX, 0, fill('a')) == Errc::ok);
+    auto lost = c.send(11, c.grant(kX, 100), 100, fill('b', 200));
+    c.loop.step();
+    c.kill(11);
+    bool removed = false;
+    c.metad.remove_member(kX, 11, [&] { removed = true; });
+    CHECK(c.loop.run_until([&] { return removed; }, 6 * kSecond));
+    CHECK(c.write(kX, 6000, fill('c')) == Errc::ok);
+    c.run_for(kSecond);
+    CHECK(c.raw(12, kX, 0, 12000) == c.raw(13, kX, 0, 12000));
+    CHECK(c.read(12, kX, 6000, 6000).bytes == fill('c'));
+    CHECK(c.read(13, kX, 0, 100).bytes == fill('a', 100));
+}
+
+TEST_CASE("power cuts of the primary at every step of a write: copies end equal") {
+    for (int steps = 1; steps <= 45; steps += 2) {
+        Cluster c;
+        c.metad.chunk(kX, {11, 12, 13});
+        REQUIRE(c.write(kX, 0, fill('a', 8192)) == Errc::ok);
+        auto cut = c.send(11, c.grant(kX, 100), 4096, fill('b', 4096));
+        for (int i = 0; i < steps; ++i) c.loop.step();
+        const bool answered = cut->answered && cut->errc() == Errc::ok;
+        c.power_cut(11, static_cast<uint64_t>(steps));
+        c.start(11);
+        c.wait_serving(11);
+        auto read = c.read(11, kX, 0, 8192);
+        INFO("steps " << steps);
+        CHECK(read.errc == Errc::ok);
+        CHECK(read.bytes.substr(0, 4096) == fill('a', 4096));
+        CHECK((read.bytes[5000] == 'b' || (!answered && read.bytes[5000] == 'a')));
+        c.run_for(2 * kSecond);
+        for (uint64_t node : {11, 12, 13}) CHECK(c.raw(node, kX, 0, 8192) == read.bytes);
+        // The client repeats what was not answered: it must take effect.
+        if (!answered) {
+            auto again = c.send(11, c.grant(kX, 100), 4096, fill('b', 4096), c.last_write);
+            c.loop.run_until([&] { return again->answered; }, 5 * kSecond);
+            CHECK(again->errc() == Errc::ok);
+            for (uint64_t node : {11, 12, 13}) CHECK(c.raw(node, kX, 4096, 4096) == fill('b', 4096));
+        }
+    }
+}
+
+TEST_CASE("power cuts of a secondary at every step of several writes") {
+    for (int steps = 1; steps <= 60; steps += 5) {
+        Cluster c;
+        c.metad.chunk(kX, {11, 12, 13});
+        REQUIRE(c.write(kX, 0, fill('a', 8192)) == Errc::ok);
+        std::vector<std::shared_ptr<Cluster::Write>> sent;
+        for (uint64_t i = 0; i < 4; ++i) {
+            sent.push_back(c.send(11, c.grant(kX, 100), i * 2000, fill('b', 2000)));
+        }
+        for (int i = 0; i < steps; ++i) c.loop.step();
+        c.power_cut(12, static_cast<uint64_t>(steps));
+        c.start(12);
+        c.run_for(10 * kSecond);
+        INFO("steps " << steps);
+        for (auto& one : sent) {
+            CHECK(one->answered);
+            CHECK(one->errc() == Errc::ok);
+        }
+        for (uint64_t node : {11, 12, 13}) CHECK(c.raw(node, kX, 0, 8000) == fill('b', 8000));
+    }
+}
+
+TEST_CASE("a joiner is filled under writes and becomes a member") {
+    Cluster c(4);
+    c.metad.chunk(kX, {11, 12, 13});
+    for (uint64_t i = 0; i < 8; ++i) {
+        REQUIRE(c.write(kX, i * 300'000, fill(static_cast<char>('a' + i), 300'000)) == Errc::ok);
+    }
+    c.metad.rows[kX].joiner = 14;
+    wire::OrderT order;
+    order.number = 1;
+    order.kind = wire::OrderKind::fill_joiner;
+    order.term = 1;
+    order.node = 14;
+    order.grant = std::make_unique<wire::ChunkGrantT>(c.metad.rows[kX]);
+    c.metad.orders.push_back(order);
+    uint64_t writes = 0;
+    while (c.metad.joins == 0 && writes < 500) {
+        REQUIRE(c.write(kX, (writes % 24) * 100'000 + 50, fill('z', 500)) == Errc::ok);
+        ++writes;
+        c.run_for(kMillisecond);
+        if (writes > 100) c.run_for(100 * kMillisecond);
+    }
+    CHECK(c.metad.joins == 1);
+    CHECK(c.metad.rows[kX].members == std::vector<uint64_t>{11, 12, 13, 14});
+    REQUIRE(c.write(kX, 0, fill('q', 100)) == Errc::ok);
+    CHECK(c.raw(14, kX, 0, 2'400'000) == c.raw(11, kX, 0, 2'400'000));
+    c.run_for(kSecond);
+    CHECK(c.read(14, kX, 0, 100).bytes == fill('q', 100));
+}
+
+TEST_CASE("an older write of the same client never lands on a newer one [10]") {
+    Cluster c;
+    c.metad.chunk(kX, {11, 12, 13});
+    const auto grant = c.grant(kX, 100);
+    auto run = [&](const std::shared_ptr<Cluster::Write>& write) {
+        c.loop.run_until([&] { return write->answered; }, 5 * kSecond);
+        return write->errc();
+    };
+    CHECK(run(c.send(11, grant, 0, fill('1'), 1, 1)) == Errc::ok);
+    CHECK(run(c.send(11, grant, 0, fill('1'), 1, 1)) == Errc::ok);  // a repeat
+    CHECK(run(c.send(11, grant, 0, fill('2'), 2, 2)) == Errc::ok);
+    CHECK(run(c.send(11, grant, 0, fill('1'), 1, 1)) != Errc::ok);  // the one that hung
+    for (uint64_t node : {11, 12, 13}) CHECK(c.raw(node, kX, 0, 6000) == fill('2'));
+}
+
+TEST_CASE("a fenced session is refused everywhere, also after a restart") {
+    Cluster c;
+    c.metad.chunk(kX, {11, 12, 13});
+    CHECK(c.write(kX, 0, fill('a'), 100) == Errc::ok);
+    c.metad.fence(100);
+    CHECK(c.loop.run_until(
+        [&] {
+            return c.metad.nodes[11].acked_fence == 1 && c.metad.nodes[12].acked_fence == 1 &&
+                   c.metad.nodes[13].acked_fence == 1;
+        },
+        5 * kSecond));
+    CHECK(c.write(kX, 0, fill('b'), 100) == Errc::fenced);
+    CHECK(c.write(kX, 0, fill('c'), 101) == Errc::ok);
+    c.kill(11);
+    c.start(11);
+    c.wait_serving(11);
+    CHECK(c.write(kX, 0, fill('b'), 100) == Errc::fenced);
+}
+
+TEST_CASE("older epochs are refused with the newer configuration; shrink marks are obeyed once") {
+    Cluster c;
+    c.metad.chunk(kX, {11, 12, 13});
+    REQUIRE(c.write(kX, 0, fill('a', 8000)) == Errc::ok);
+    const auto old = c.grant(kX, 100);
+    c.metad.rows[kX].epoch = 2;
+    c.metad.rows[kX].marks = {wire::Mark(2, 5000)};
+    REQUIRE(c.write(kX, 0, fill('b', 10)) == Errc::ok);
+    for (uint64_t node : {11, 12, 13}) {
+        CHECK(c.raw(node, kX, 0, 8000) == fill('b', 10) + fill('a', 4990) + std::string(3000, '\0'));
+    }
+    auto late = c.send(11, old, 5000, fill('x'));
+    c.run_for(kSecond);
+    CHECK(late->errc() == Errc::stale_epoch);
+    CHECK(!late->reply.grant);  // cut since: metad must be asked
+    c.metad.rows[kX].epoch = 3;
+    const auto second = c.grant(kX, 100);
+    REQUIRE(c.write(kX, 5000, fill('c', 100)) == Errc::ok);
+    CHECK(c.raw(13, kX, 5000, 100) == fill('c', 100));  // the mark of epoch 2 is not applied again
+    auto older = second;
+    older.epoch = 2;
+    late = c.send(11, older, 0, fill('x'));
+    c.run_for(kSecond);
+    CHECK(late->errc() == Errc::stale_epoch);
+    REQUIRE(late->reply.grant);
+    CHECK(late->reply.grant->epoch == 3);
+}
+
+TEST_CASE("without the node lease nothing is served") {
+    Cluster c;
+    c.metad.chunk(kX, {11, 12, 13});
+    REQUIRE(c.write(kX, 0, fill('a')) == Errc::ok);
+    c.run_for(kSecond);
+    c.metad.silent = true;
+    c.run_for(kNodeLease);
+    CHECK(!c.servers[12]->serving());
+    CHECK(c.read(12, kX, 0, 100).errc == Errc::unavailable);
+    auto write = c.send(11, c.grant(kX, 100), 0, fill('b'));
+    c.run_for(100 * kMillisecond);
+    CHECK(write->errc() == Errc::unavailable);
+}
+
+TEST_CASE("a removed member that lives acknowledges, and refuses from then on") {
+    Cluster c;
+    c.metad.chunk(kX, {11, 12, 13});
+    REQUIRE(c.write(kX, 0, fill('a')) == Errc::ok);
+    c.run_for(kSecond);
+    bool removed = false;
+    c.metad.remove_member(kX, 13, [&] { removed = true; });
+    CHECK(c.loop.run_until([&] { return removed; }, 2 * kSecond));  // long before its lease ends
+    CHECK(c.metad.nodes[13].lease_until > c.loop.now());
+    CHECK(c.read(13, kX, 0, 100).errc == Errc::not_member);
+}
+
+TEST_CASE("a bad block is never served and heals from another member") {
+    Cluster c;
+    c.metad.chunk(kX, {11, 12, 13});
+    REQUIRE(c.write(kX, 0, fill('a', 1 << 20)) == Errc::ok);
+    c.run_for(kSecond);
+    bool flipped = false;
+    for (const std::string& path : c.disks[12]->files()) {
+        if (path.find("/home/") == std::string::npos) continue;
+        for (uint64_t at = 0; at < (1 << 20); at += 65536) {
+            flipped = c.disks[12]->flip_bit(path, at, 3) || flipped;
+        }
+    }
+    REQUIRE(flipped);
+    auto read = c.read(12, kX, 0, 1 << 20);
+    if (read.errc == Errc::ok) {
+        CHECK(read.bytes == fill('a', 1 << 20));  // from memory
+    } else {
+        CHECK(read.errc == Errc::corrupt);
+        c.run_for(5 * kSecond);
+        CHECK(c.read(12, kX, 0, 1 << 20).bytes == fill('a', 1 << 20));
+    }
+}
