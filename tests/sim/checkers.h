@@ -15,6 +15,13 @@
 
 #include "tests/sim/cluster.h"
 
+namespace lumeofs::store {
+class ChunkStore;
+}
+namespace lumeofs::metad {
+struct ChunkRow;
+}
+
 namespace lumeofs::sim {
 
 class Checkers {
@@ -31,6 +38,8 @@ private:
     void histories();
     void node_leases();
     void compare_chunks(metad::MetadServer& leader);
+    store::ChunkStore* store_of(NodeId node);
+    bool equal_below(const metad::ChunkRow& row, uint64_t block, size_t member);
 
     Cluster& cluster_;
     std::map<uint64_t, uint64_t> leader_of_;  // by term

@@ -38,6 +38,16 @@ Cluster::Cluster(uint64_t seed)
             process->sqlite =
                 std::make_unique<SimSqliteVfs>("sim-" + name, *process->disk, random_.next());
         }
+        Process* raw = process.get();
+        if (raw->disk) {
+            raw->disk->set_power_lost_hook([this, raw] {
+                raw->power_lost = true;
+                network.process_died(raw->id, true);
+                world.at(world.now(), [this, raw] {
+                    if (raw->power_lost && power_lost_) power_lost_(*raw);
+                });
+            });
+        }
         processes_.push_back(std::move(process));
     };
     for (size_t i = 1; i <= kMetads; ++i) add(Kind::metad, i, "metad" + std::to_string(i));
@@ -139,7 +149,7 @@ void Cluster::start_client(Process& process) {
 
 // A daemon ended by itself. It may do that when its disk is gone, never otherwise.
 void Cluster::ended_itself(Process& process, const Status& why) {
-    if (!process.disk->powered() || process.loop == nullptr) return;
+    if (!process.disk->powered() || process.power_lost || process.loop == nullptr) return;
     fail(process.name + " ended itself: " + why.to_string());
 }
 
@@ -147,8 +157,9 @@ void Cluster::crash(Process& process, bool power) {
     if (process.loop == nullptr) return;
     ++crashes_;
     network.process_died(process.id, power);
-    if (process.disk && power) process.disk->power_cut(random_.next());
+    if (process.disk && (power || process.power_lost)) process.disk->power_cut(random_.next());
     if (process.disk && !power) process.disk->kill_process();
+    process.power_lost = false;
     process.vfs.reset();
     process.chunkd.reset();
     process.metad.reset();
@@ -172,7 +183,7 @@ metad::MetadServer* Cluster::leader() {
     for (size_t i = 0; i < kMetads; ++i) {
         Process& process = metad(i);
         if (process.loop == nullptr || !process.metad || process.loop->paused()) continue;
-        if (!process.disk->powered() || !process.metad->raft().is_ready_leader()) continue;
+        if (process.power_lost || !process.metad->raft().is_ready_leader()) continue;
         if (best == nullptr || best->raft().term() < process.metad->raft().term()) {
             best = process.metad.get();
         }

@@ -38,6 +38,7 @@ struct Process {
     std::unique_ptr<metad::MetadServer> metad;
     std::unique_ptr<chunkd::ChunkdServer> chunkd;
     std::unique_ptr<client::Vfs> vfs;
+    bool power_lost = false;  // its disk has failed in the middle of a change
     bool started = false;   // clients: start() was answered
     uint64_t epoch = 0;     // clients: raised when unsynced data may be lost
     uint64_t sessions_lost = 0;
@@ -67,6 +68,9 @@ public:
     // The leader's server, null if nobody is ready.
     metad::MetadServer* leader();
 
+    // A machine's power failed by itself (SimDisk::fail_power_after): to crash it, from an event.
+    void on_power_lost(std::function<void(Process&)> hook) { power_lost_ = std::move(hook); }
+
     void fail(const std::string& what);
     const std::string& violation() const { return violation_; }
     uint64_t crashes() const { return crashes_; }
@@ -82,6 +86,7 @@ private:
     std::vector<std::unique_ptr<SimLoop>> loops_;  // also of dead processes: timers name them
     std::vector<std::unique_ptr<Transport>> old_transports_;
     std::vector<std::unique_ptr<Process>> processes_;
+    std::function<void(Process&)> power_lost_;
     std::string violation_;
     uint64_t crashes_ = 0;
 };

@@ -31,6 +31,7 @@ public:
             }
         }
         going_.resize(kClients);
+        cluster_.on_power_lost([this](Process& process) { crash(process, true); });
     }
 
     RunResult run() {
@@ -153,16 +154,7 @@ private:
             }
             case 6: return cluster_.network.reset_links(a.id, b.id);
             case 7:  // power cut in the middle of a change
-                if (a.disk && a.loop != nullptr && a.disk->powered()) {
-                    Process* process = &a;
-                    a.disk->set_power_lost_hook([this, process] {
-                        cluster_.network.process_died(process->id, true);
-                        cluster_.world.at(cluster_.world.now(), [this, process] {
-                            crash(*process, true);
-                        });
-                    });
-                    a.disk->fail_power_after(random_.between(1, 60));
-                }
+                if (a.disk && a.loop != nullptr) a.disk->fail_power_after(random_.between(1, 60));
                 return;
             case 8: {  // power of all servers at once
                 if (!random_.chance(1, 3)) return;
@@ -219,9 +211,8 @@ private:
         cluster_.network.faults = NetworkFaults();
         cluster_.network.heal();
         for (auto& process : cluster_.processes()) {
-            if (process->disk) process->disk->set_power_lost_hook({});
-            if (process->disk) process->disk->fail_power_after(0);
-            if (process->loop != nullptr && process->disk && !process->disk->powered()) crash(*process, true);
+            if (process->disk) process->disk->fail_power_after(UINT64_MAX / 2);
+            if (process->power_lost) crash(*process, true);
             cluster_.resume(*process);
             cluster_.start(*process);
         }
