@@ -21,68 +21,9 @@
 #include "common/wire/messages.h"
 #include "common/wire/method.h"
 #include "tests/unit/client/fake_loop.h"
+#include "tests/unit/client/fake_state.h"
 
 namespace lumeofs::client_test {
-
-struct FakeInode {
-    wire::AttrT attr;
-    Bytes inline_data;
-    std::map<uint32_t, uint64_t> chunks;
-    std::map<std::string, uint64_t> entries;
-    std::string target;
-    std::map<std::string, Bytes> xattrs;
-};
-
-struct FakeChunk {
-    wire::ChunkGrantT grant;
-    std::map<uint64_t, Bytes> blocks;              // 4 KiB each
-    std::set<std::pair<uint64_t, uint64_t>> done;  // (session, write number)
-};
-
-// What all nodes of the fake cluster share.
-struct FakeState {
-    uint64_t last_ino = 1;
-    uint64_t last_chunk = 0;
-    uint64_t last_session = 0;
-    std::map<uint64_t, FakeInode> inodes;
-    std::map<uint64_t, FakeChunk> chunks;
-    std::map<uint64_t, std::pair<uint64_t, uint64_t>> sessions;  // live: client id
-    std::set<uint64_t> fenced;
-    struct Slot {
-        uint64_t sequence = 0;
-        Bytes reply;
-    };
-    std::map<std::pair<uint64_t, uint32_t>, Slot> slots;
-    std::vector<wire::NodeAddressT> nodes;
-    uint64_t nodes_version = 1;
-    std::set<uint64_t> dead;  // chunkds
-    uint64_t applied = 0;     // mutations carried out
-    int64_t clock_ns = 0;
-
-    FakeState() {
-        FakeInode root;
-        root.attr.ino = 1;
-        root.attr.mode = 0040755;
-        root.attr.nlink = 2;
-        inodes[1] = root;
-    }
-    void cut_chunk(uint64_t id, uint64_t length) {
-        FakeChunk& chunk = chunks.at(id);
-        for (auto it = chunk.blocks.begin(); it != chunk.blocks.end();) {
-            const uint64_t start = it->first * kBlockSize;
-            if (start >= length) {
-                it = chunk.blocks.erase(it);
-                continue;
-            }
-            if (start + kBlockSize > length) {
-                std::fill(it->second.begin() + static_cast<ptrdiff_t>(length - start),
-                          it->second.end(),
-                          0);
-            }
-            ++it;
-        }
-    }
-};
 
 class FakeMetad {
 public:
@@ -90,6 +31,7 @@ public:
     struct Faults {
         uint64_t lose_reply_percent = 0;  // of any answer: never sent
         uint64_t delay_max_us = 0;
+        Nanos delay_once = 0;                                 // of the next answer
         std::function<bool(const wire::MutationT&)> swallow;  // carried out, answer lost
     };
 
@@ -190,9 +132,10 @@ private:
             lost_.push_back(responder);
             return;
         }
-        const Nanos wait = faults_.delay_max_us == 0
-                               ? 0
-                               : static_cast<Nanos>(prng_.below(faults_.delay_max_us)) * 1000;
+        Nanos wait = faults_.delay_max_us == 0
+                         ? 0
+                         : static_cast<Nanos>(prng_.below(faults_.delay_max_us)) * 1000;
+        wait += std::exchange(faults_.delay_once, 0);
         if (wait == 0) return responder.reply_ok(std::move(bytes));
         loop_.after(wait, [responder, bytes = std::move(bytes)] { responder.reply_ok(bytes); });
     }

@@ -3,6 +3,7 @@
 // chunkds fail.
 #include <doctest/doctest.h>
 
+#include "common/base/planted_bug.h"
 #include "tests/unit/client/fixture.h"
 
 namespace lumeofs::client_test {
@@ -157,6 +158,83 @@ TEST_CASE("overlapping writes of one client are never under way together") {
     other.start();
     auto again = other.open(file->attr.ino, 0);
     CHECK(*other.read(again->handle, 0, 200'000) == expected);
+}
+
+// With the named bug planted (none: nullptr), do two clients see a state from before? Each scenario
+// is right without it: the tests below would be worth nothing if they could not fail.
+struct Planted {
+#if LUMEO_PLANTED_BUGS
+    explicit Planted(const char* name) { set_planted_bug(name); }
+    ~Planted() { set_planted_bug(nullptr); }
+    static constexpr bool kBuilt = true;
+#else
+    explicit Planted(const char*) {}
+    static constexpr bool kBuilt = false;
+#endif
+};
+
+bool grant_overtaken_by_recall_is_stale(const char* bug) {
+    Planted planted(bug);
+    Cluster cluster;
+    TestClient one(cluster, 1), two(cluster, 2);
+    one.start();
+    two.start();
+    auto made = two.create("f");
+    LFS_ASSERT(two.write(made->handle, 0, pattern(1, 100)).is_ok());
+    LFS_ASSERT(two.close(made->handle).is_ok());
+    cluster.loop.run_for(kSecond / 10);
+    // The answer of the open, with its grant, is slow; the recall of that grant is not [27].
+    cluster.meta_faults.delay_once = 300 * kMillisecond;
+    auto slow = begin<Opened>(
+        [&](Done<Opened> done) { one.vfs->open({}, made->attr.ino, 0, std::move(done)); });
+    cluster.loop.run_for(kMillisecond);
+    auto writer = two.open(made->attr.ino);
+    LFS_ASSERT(cluster.loop.run_until([&] { return slow->has_value(); }));
+    LFS_ASSERT(two.write(writer->handle, 0, pattern(2, 100)).is_ok());
+    return one.read((*slow)->value().handle, 0, 100).value() != pattern(2, 100);
+}
+
+bool grant_kept_after_the_lease_is_stale(const char* bug) {
+    Planted planted(bug);
+    Cluster cluster;
+    TestClient one(cluster, 1), two(cluster, 2);
+    one.start();
+    two.start();
+    auto a = one.create("f");
+    LFS_ASSERT(one.write(a->handle, 0, pattern(1, 10'000)).is_ok());
+    LFS_ASSERT(one.fsync(a->handle).is_ok());
+    auto b = two.open(a->attr.ino);
+    LFS_ASSERT(two.write(b->handle, 10'000, pattern(2, 5'000)).is_ok());
+    return one.read(a->handle, 10'000, 5'000).value() != pattern(2, 5'000);
+}
+
+uint64_t overlaps_under_way(const char* bug) {
+    Planted planted(bug);
+    Cluster cluster;
+    cluster.chunk_faults.delay_max_us = 50'000;
+    TestClient client(cluster);
+    client.start();
+    auto file = client.create("f");
+    for (uint64_t i = 0; i < 20; ++i) {
+        LFS_ASSERT(client.write(file->handle, 0, pattern(i, 9'000)).is_ok());
+        client.vfs->fsync({}, file->handle, false, [](const Status&) {});
+        cluster.loop.run_for(kMillisecond);
+    }
+    cluster.loop.run_for(5 * kSecond);
+    uint64_t overlaps = 0;
+    for (auto& chunkd : cluster.chunkds) overlaps += chunkd->overlaps;
+    return overlaps;
+}
+
+TEST_CASE(
+    "a grant that its recall overtook is void; nothing outlives a lease; writes never overlap") {
+    CHECK_FALSE(grant_overtaken_by_recall_is_stale(nullptr));
+    CHECK_FALSE(grant_kept_after_the_lease_is_stale(nullptr));
+    CHECK(overlaps_under_way(nullptr) == 0);
+    if (!Planted::kBuilt) return;
+    CHECK(grant_overtaken_by_recall_is_stale("client.grant_after_recall"));
+    CHECK(grant_kept_after_the_lease_is_stale("client.keep_grant_after_lease"));
+    CHECK(overlaps_under_way("client.overlapping_writes") > 0);
 }
 
 TEST_CASE("an ended session fails what was dirty, once, and old handles for ever") {
