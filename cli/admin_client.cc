@@ -35,8 +35,8 @@ struct Round : std::enable_shared_from_this<Round> {
         answers[index].text = std::move(text);
         --left;
         // Anything that is not about who may answer is the leader's word.
-        const bool final = code == Errc::ok || code == Errc::noent || code == Errc::inval ||
-                           code == Errc::notdir;
+        const bool final =
+            code == Errc::ok || code == Errc::noent || code == Errc::inval || code == Errc::notdir;
         if (final && first_is_enough) decided = true;
         changed.notify_all();
     }
@@ -67,10 +67,11 @@ void ask_one(Loop& loop,
         auto peer = RpcPeer::create(loop, *link, {});
         round->peers.push_back(peer);
         const Nanos left = std::max<Nanos>(deadline - loop.now(), kMillisecond);
-        peer->call(static_cast<uint16_t>(Method::admin), body, {}, left, [round, index](RpcReply reply) {
-            round->answer(
-                index, std::move(reply.status), std::string(as_text(reply.payload.view())));
-        });
+        peer->call(
+            static_cast<uint16_t>(Method::admin), body, {}, left, [round, index](RpcReply reply) {
+                round->answer(
+                    index, std::move(reply.status), std::string(as_text(reply.payload.view())));
+            });
     };
     transport.connect(round->answers[index].address, hello, deadline, std::move(connected));
 }

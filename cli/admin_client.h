@@ -2,10 +2,10 @@
 // AdminClient: asks the metads questions (Method::admin) and waits for the answer.
 //
 // All metads are asked at once; the leader's answer wins. A metad that is not the leader names it,
-// and that address is asked too, so one address of a cluster is enough. While there is no leader the
-// question is repeated until the deadline; when nobody can be reached at all the answer is known
-// at once. The status of a failure names every host with its reason, in one line.
-// Blocking; owns a loop and a transport. single-thread: main (work runs on its loop).
+// and that address is asked too, so one address of a cluster is enough. While there is no leader
+// the question is repeated until the deadline; when nobody can be reached at all the answer is
+// known at once. The status of a failure names every host with its reason, in one line. Blocking;
+// owns a loop and a transport. single-thread: main (work runs on its loop).
 #pragma once
 
 #include <memory>

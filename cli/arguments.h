@@ -13,12 +13,12 @@
 namespace lumeofs::cli {
 
 struct Arguments {
-    int exit_status = -1;   // >= 0: there is nothing to run
-    std::string text;       // then: what to print (stdout for 0, else stderr)
-    std::string command;    // "dev up", "status", …
+    int exit_status = -1;  // >= 0: there is nothing to run
+    std::string text;      // then: what to print (stdout for 0, else stderr)
+    std::string command;   // "dev up", "status", …
     DevOptions dev;
     ClusterOptions cluster;
-    std::string from, to;   // upload, download, verify
+    std::string from, to;  // upload, download, verify
 };
 
 Arguments parse_arguments(const std::vector<std::string>& args);  // without the program's name

@@ -157,7 +157,8 @@ Result<std::vector<std::string>> metads_to_ask(const ClusterOptions& options) {
     if (shape.code() != Errc::noent) return shape.status();
     return Status(Errc::unavailable,
                   "which cluster? Give --metads HOST:PORT,… or set LUMEOFS_METADS (there is no "
-                  "local cluster in " + dir + ")");
+                  "local cluster in " +
+                      dir + ")");
 }
 
 int show_status(const ClusterOptions& options) {
@@ -204,8 +205,7 @@ int show_chunks(const ClusterOptions& options) {
     uint64_t cursor = 0;
     do {
         auto answer = ask(
-            options,
-            {.what = "chunks", .node = options.node, .cursor = cursor, .limit = kPage});
+            options, {.what = "chunks", .node = options.node, .cursor = cursor, .limit = kPage});
         if (!answer) return complain(answer.status());
         for (const json& chunk : part_of(*answer, "chunks")) all.push_back(chunk);
         const uint64_t next = number_of(*answer, "next_cursor");
@@ -223,8 +223,7 @@ int show_file(const ClusterOptions& options) {
         return 0;
     }
     char mode[16];
-    std::snprintf(mode, sizeof mode, "%06o",
-                  static_cast<unsigned>(number_of(*answer, "mode")));
+    std::snprintf(mode, sizeof mode, "%06o", static_cast<unsigned>(number_of(*answer, "mode")));
     print(text_of(*answer, "path") + ": inode " + text_of(*answer, "inode") + ", mode " + mode +
           ", " + text_of(*answer, "size") + " bytes (" +
           size_text(number_of(*answer, "allocated")) + " allocated), links " +

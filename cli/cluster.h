@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// `lumeofs status | nodes | chunks | file info | sessions | raft`: questions to the leader, shown as
-// short tables with what is wrong first, or as the JSON that came.
-// Exit status: 0; 1 trouble (`status`: not healthy) or an error; 2 no metad could be asked.
-// Blocking; single-thread: main.
+// `lumeofs status | nodes | chunks | file info | sessions | raft`: questions to the leader, shown
+// as short tables with what is wrong first, or as the JSON that came. Exit status: 0; 1 trouble
+// (`status`: not healthy) or an error; 2 no metad could be asked. Blocking; single-thread: main.
 #pragma once
 
 #include <cstdint>

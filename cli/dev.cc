@@ -84,9 +84,8 @@ Result<Place> plan_place(const DevOptions& options) {
     if (known && other) {
         return Status(Errc::config,
                       place.dir + " holds a cluster of " + std::to_string(before.metads) +
-                          " metads and " + std::to_string(before.chunkds) +
-                          " chunkds from port " + std::to_string(before.base_port) +
-                          " on, mounted at " + before.mount +
+                          " metads and " + std::to_string(before.chunkds) + " chunkds from port " +
+                          std::to_string(before.base_port) + " on, mounted at " + before.mount +
                           "; use another --dir, or lumeofs dev down --purge");
     }
     place.daemons = daemons_of(place.dir, shape);
@@ -105,10 +104,10 @@ Status spawn_daemon(const DevDaemon& daemon) {
                       "port " + std::to_string(daemon.port) + " of " + daemon.name +
                           " is used by another program; choose another --base-port");
     }
-    LFS_ASSIGN(const pid_t pid,
-               start_program({{own_directory() + "/" + daemon.program, "-config",
-                               daemon.config_file},
-                              daemon.log_file}));
+    LFS_ASSIGN(
+        const pid_t pid,
+        start_program({{own_directory() + "/" + daemon.program, "-config", daemon.config_file},
+                       daemon.log_file}));
     if (!write_whole_file(daemon.pid_file, std::to_string(pid) + "\n")) {
         end_process(pid, kSecond);
         return Status(Errc::io, "cannot write " + daemon.pid_file);
@@ -151,8 +150,8 @@ Health health_of(AdminClient& admin, const Place& place, Nanos patience) {
     }
     health.all_online = online == place.shape.chunkds;
     health.whole = health.all_online && status.value("health", "") == "healthy";
-    health.leader = "metad" + std::to_string(
-                                  status.value("raft", json::object()).value("leader", 0u));
+    health.leader =
+        "metad" + std::to_string(status.value("raft", json::object()).value("leader", 0u));
     for (const json& problem : status.value("problems", json::array())) {
         if (!problem.is_string()) continue;
         health.text += (health.text.empty() ? "" : "; ") + problem.get<std::string>();
@@ -213,8 +212,10 @@ bool stop_daemons(const std::vector<DevDaemon>& daemons, const std::string& role
         if (end_process(pid, kStopPatience)) {
             unlink(daemon->pid_file.c_str());
         } else {
-            std::fprintf(stderr, "lumeofs dev: %s (pid %d) cannot be ended\n",
-                         daemon->name.c_str(), static_cast<int>(pid));
+            std::fprintf(stderr,
+                         "lumeofs dev: %s (pid %d) cannot be ended\n",
+                         daemon->name.c_str(),
+                         static_cast<int>(pid));
             good = false;
         }
     }
@@ -234,8 +235,11 @@ Status bring_up(const Place& place, std::vector<DevDaemon>* started) {
 }
 
 void print_place(const Place& place, const char* what) {
-    std::printf("%s: %u metads, %u chunkds, mounted at %s\n", what, place.shape.metads,
-                place.shape.chunkds, place.shape.mount.c_str());
+    std::printf("%s: %u metads, %u chunkds, mounted at %s\n",
+                what,
+                place.shape.metads,
+                place.shape.chunkds,
+                place.shape.mount.c_str());
 }
 
 }  // namespace
@@ -279,8 +283,8 @@ int dev_down(const DevOptions& options) {
         complain(status);
         if (is_mounted(place->shape.mount)) return kTrouble;
     }
-    const bool ended = stop_daemons(place->daemons, "chunkd") &&
-                       stop_daemons(place->daemons, "metad");
+    const bool ended =
+        stop_daemons(place->daemons, "chunkd") && stop_daemons(place->daemons, "metad");
     if (!ended) return kTrouble;
     if (options.purge) {
         // Only what `up` made: the directory may be the user's own.
@@ -290,8 +294,8 @@ int dev_down(const DevOptions& options) {
             std::filesystem::remove(daemon.config_file, error);
             std::filesystem::remove(daemon.log_file, error);
         }
-        for (const char* name : {"/daemons.json", "/mount.log", "/mount.status", "/lock",
-                                 "/cluster.json"}) {
+        for (const char* name :
+             {"/daemons.json", "/mount.log", "/mount.status", "/lock", "/cluster.json"}) {
             std::filesystem::remove(place->dir + name, error);
         }
         std::filesystem::remove(place->shape.mount, error);
@@ -317,8 +321,7 @@ int dev_status(const DevOptions& options) {
                     {"health", health.whole ? "healthy" : "trouble"},
                     {"problems", health.text},
                     {"leader", health.leader},
-                    {"mount",
-                     {{"path", place->shape.mount}, {"mounted", mounted}, {"pid", mount}}},
+                    {"mount", {{"path", place->shape.mount}, {"mounted", mounted}, {"pid", mount}}},
                     {"daemons", json::array()}};
         for (const DevDaemon& daemon : place->daemons) {
             out["daemons"].push_back({{"name", daemon.name},
@@ -333,11 +336,15 @@ int dev_status(const DevOptions& options) {
     std::printf("%s\n", health.whole ? "healthy" : ("trouble: " + health.text).c_str());
     for (const DevDaemon& daemon : place->daemons) {
         const pid_t pid = pid_of(daemon);
-        std::printf("%-10s 127.0.0.1:%-6u %s%s\n", daemon.name.c_str(), daemon.port,
+        std::printf("%-10s 127.0.0.1:%-6u %s%s\n",
+                    daemon.name.c_str(),
+                    daemon.port,
                     pid != 0 ? ("pid " + std::to_string(pid)).c_str() : "not running",
                     daemon.name == health.leader ? "  leader" : "");
     }
-    std::printf("%-10s %s %s\n", "mount", place->shape.mount.c_str(),
+    std::printf("%-10s %s %s\n",
+                "mount",
+                place->shape.mount.c_str(),
                 mounted ? ("pid " + std::to_string(mount)).c_str() : "not mounted");
     return good ? 0 : kNotWhole;
 }
@@ -348,8 +355,8 @@ int dev_start(const DevOptions& options) {
     for (const DevDaemon& daemon : place->daemons) {
         if (daemon.name != options.name) continue;
         if (const pid_t pid = pid_of(daemon); pid != 0) {
-            std::printf("%s is already running (pid %d)\n", daemon.name.c_str(),
-                        static_cast<int>(pid));
+            std::printf(
+                "%s is already running (pid %d)\n", daemon.name.c_str(), static_cast<int>(pid));
             return 0;
         }
         Status status = spawn_daemon(daemon);

@@ -88,9 +88,9 @@ Status check_shape(const DevShape& shape) {
     }
     const uint64_t last = uint64_t{shape.base_port} + kFirstChunkdNode + kMaxDevChunkds;
     if (shape.base_port < 1'024 || last > 65'535) {
-        return Status(Errc::config,
-                      "--base-port " + std::to_string(shape.base_port) +
-                          ": from 1024 to 65000 is possible");
+        return Status(
+            Errc::config,
+            "--base-port " + std::to_string(shape.base_port) + ": from 1024 to 65000 is possible");
     }
     return ok_status();
 }
@@ -151,8 +151,8 @@ Result<DevShape> parse_shape(const std::string& text, const std::string& file_na
     shape.chunkds = in["chunkds"].get<uint32_t>();
     shape.base_port = in["base_port"].get<uint16_t>();
     shape.mount = in["mount"].get<std::string>();
-    shape.embedded = in.contains("embedded") && in["embedded"].is_boolean() &&
-                     in["embedded"].get<bool>();
+    shape.embedded =
+        in.contains("embedded") && in["embedded"].is_boolean() && in["embedded"].get<bool>();
     LFS_TRY(check_shape(shape).with_context(file_name));
     return shape;
 }

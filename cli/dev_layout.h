@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The layout of a local cluster: which daemons there are, with their node ids, ports, files and JSON
-// configurations. All is derived from a few numbers, which are kept in DIR/cluster.json.
+// The layout of a local cluster: which daemons there are, with their node ids, ports, files and
+// JSON configurations. All is derived from a few numbers, which are kept in DIR/cluster.json.
 //   DIR/NAME.json NAME.pid NAME.log   of each daemon; DIR/NAME/ its data; DIR/mnt the mount
 // Node ids: metad i is i, chunkd i is 100 + i. RPC ports: base + node id, on loopback.
 // Pure but for load and store.
@@ -32,7 +32,7 @@ struct DevDaemon {
     uint64_t node = 0;
     uint16_t port = 0;
     std::string config_file, pid_file, log_file, data_dir;
-    std::string config;   // JSON text
+    std::string config;  // JSON text
 };
 
 // Errc::config with a clear text for a shape that cannot be.

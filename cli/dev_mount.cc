@@ -95,18 +95,21 @@ Status mount_cluster(const std::string& dir, const DevShape& shape, Nanos patien
     Status status;
     while (status.is_ok() && !is_mounted(shape.mount)) {
         if (wait_for_end(pid, 20 * kMillisecond)) {
-            status = Status(Errc::io, "lumeofs-fuse ended; the end of " + log_file(dir) + ":\n" +
-                                          tail_of(log_file(dir), 10));
+            status = Status(Errc::io,
+                            "lumeofs-fuse ended; the end of " + log_file(dir) + ":\n" +
+                                tail_of(log_file(dir), 10));
         } else if (time_now() > deadline) {
-            status = Status(Errc::timedout, "not mounted in time; the end of " + log_file(dir) +
-                                                ":\n" + tail_of(log_file(dir), 10));
+            status = Status(Errc::timedout,
+                            "not mounted in time; the end of " + log_file(dir) + ":\n" +
+                                tail_of(log_file(dir), 10));
         }
     }
     if (status.is_ok()) {
         auto looked = run_program({{"stat", shape.mount + "/."}, ""}, 20 * kSecond);
         if (looked && *looked == 0) return ok_status();
-        status = Status(Errc::io, "the mount does not answer; the end of " + log_file(dir) + ":\n" +
-                                      tail_of(log_file(dir), 10));
+        status = Status(Errc::io,
+                        "the mount does not answer; the end of " + log_file(dir) + ":\n" +
+                            tail_of(log_file(dir), 10));
     }
     ignore(unmount_cluster(dir, shape, false), "the first error is the one that counts");
     return status;
@@ -123,8 +126,7 @@ Status unmount_cluster(const std::string& dir, const DevShape& shape, bool clust
         auto ended = run_program(program, kUnmountPatience);
         if (ended && *ended != 0 && is_mounted(shape.mount)) {
             return Status(Errc::io,
-                          "cannot unmount " + shape.mount + ": " +
-                              tail_of(dir + "/umount.log", 1));
+                          "cannot unmount " + shape.mount + ": " + tail_of(dir + "/umount.log", 1));
         }
     }
     Status status;

@@ -14,11 +14,12 @@
 
 namespace lumeofs::cli {
 
-bool is_mounted(const std::string& directory);  // of any kind
+bool is_mounted(const std::string& directory);                   // of any kind
 pid_t mount_pid(const std::string& dir, const DevShape& shape);  // 0 = not running
 // Clears a dead mount first; returns once stat(1) on it has answered.
 Status mount_cluster(const std::string& dir, const DevShape& shape, Nanos patience);
-// Nothing mounted: fine. `cluster_runs`: else nothing can be written back and nothing is waited for.
+// Nothing mounted: fine. `cluster_runs`: else nothing can be written back and nothing is waited
+// for.
 Status unmount_cluster(const std::string& dir, const DevShape& shape, bool cluster_runs);
 
 }  // namespace lumeofs::cli

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cli/arguments.h"
+#include "cli/transfer.h"
 #include "common/base/log.h"
 
 using namespace lumeofs;
@@ -30,6 +31,9 @@ constexpr Row kCommands[] = {
     {"sessions", [](const Arguments& a) { return show_sessions(a.cluster); }},
     {"raft", [](const Arguments& a) { return show_raft(a.cluster); }},
     {"file info", [](const Arguments& a) { return show_file(a.cluster); }},
+    {"upload", [](const Arguments& a) { return upload(a.cluster, a.from, a.to); }},
+    {"download", [](const Arguments& a) { return download(a.cluster, a.from, a.to); }},
+    {"verify", [](const Arguments& a) { return verify(a.cluster, a.from, a.to); }},
 };
 
 }  // namespace

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Processes of a local cluster: started in sessions of their own without any descriptor of ours, named
-// by pid files, ended by pid. A pid from a file is believed only when /proc says that it is the
-// program that was started with that argument: pids are used again.
-// Waiting is poll(2) on a pidfd with a deadline, never a pause of fixed length.
-// single-thread: main.
+// Processes of a local cluster: started in sessions of their own without any descriptor of ours,
+// named by pid files, ended by pid. A pid from a file is believed only when /proc says that it is
+// the program that was started with that argument: pids are used again. Waiting is poll(2) on a
+// pidfd with a deadline, never a pause of fixed length. single-thread: main.
 #pragma once
 
 #include <sys/types.h>
@@ -23,11 +22,12 @@ struct Program {
 
 // Starts it in the background (own session, stdin from /dev/null).
 Result<pid_t> start_program(const Program& program);
-// Runs it and waits for its end, at most `patience` (then it is killed, Errc::timeout). The result is
-// its exit status.
+// Runs it and waits for its end, at most `patience` (then it is killed, Errc::timeout). The result
+// is its exit status.
 Result<int> run_program(const Program& program, Nanos patience);
 
-// The pid in the file if that process runs `program_name` with `argument` among its arguments; 0 else.
+// The pid in the file if that process runs `program_name` with `argument` among its arguments; 0
+// else.
 pid_t running_pid(const std::string& pid_file,
                   const std::string& program_name,
                   const std::string& argument);
