@@ -76,9 +76,13 @@ Status StateMachine::open_database() {
     if (db_->is_new()) {
         db_->begin();
         for (const char* statement : kCreateStatements) db_->exec(statement);
-        db_->commit();
     }
     tables_ = std::make_unique<Tables>(*db_);
+    if (db_->is_new()) {
+        // With the tables: after a power cut here there are both or neither.
+        tables_->state_row.save(tables_->state);
+        db_->commit();
+    }
     if (!tables_->state_row.load(&tables_->state) && !db_->is_new()) {
         db_->fail(Errc::corrupt, "the database has no state row");
     }

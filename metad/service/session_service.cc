@@ -343,7 +343,10 @@ void SessionService::end(SessionId id, const std::string& reason) {
     command.fence_only = true;
     wire::CommandOpUnion op;
     op.Set(std::move(command));
-    leader_.propose(std::move(op), [this](const Result<wire::MetaReplyT>&) { tick(); });
+    // A refusal may come from inside the call, and this may be: the next tick tries again.
+    leader_.propose(std::move(op), [this](const Result<wire::MetaReplyT>& reply) {
+        if (reply) tick();
+    });
 }
 
 // Every chunkd that may still serve refuses the sessions up to this number.

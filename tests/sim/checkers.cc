@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "chunkd/replication/driver.h"
 #include "chunkd/store/chunk_store.h"
@@ -18,8 +17,33 @@ namespace lumeofs::sim {
 namespace {
 
 bool runs(const Process& process) {
-    return process.loop != nullptr && !process.power_lost &&
-           (process.metad || process.chunkd);
+    return process.loop != nullptr && process.up && !process.power_lost;
+}
+
+std::string members_of(const metad::ChunkRow& row) {
+    std::string text = fmt::format("epoch {}, members", row.epoch.value);
+    for (NodeId node : row.members) text += fmt::format(" {}", node.value);
+    text += fmt::format(", joiner {}, absent", row.joiner.value);
+    for (NodeId node : row.absent) text += fmt::format(" {}", node.value);
+    return text;
+}
+
+std::string busy_chunks(chunkd::ChunkdServer& server, metad::StateMachine& state) {
+    std::string text;
+    if (!server.driver()) return " (no store)";
+    for (const store::ChunkListing& one : server.store()->list(ChunkId{}, UINT32_MAX)) {
+        replication::ChunkReplica* replica = server.driver()->find(one.chunk);
+        if (replica == nullptr || replica->idle()) continue;
+        const auto row = state.chunk(one.chunk);
+        if (!row) continue;  // a copy that nobody needs: see leftovers()
+        text += fmt::format(" [chunk {} epoch {} role {}; metad: {}{}]",
+                            one.chunk.value,
+                            one.epoch.value,
+                            static_cast<int>(replica->role()),
+                            members_of(*row),
+                            state.is_garbage(one.chunk) ? ", garbage" : "");
+    }
+    return text;
 }
 
 }  // namespace
@@ -88,9 +112,8 @@ std::string Checkers::unrest() {
     for (size_t i = 0; i < kChunkds; ++i) {
         Process& process = cluster_.chunkd(i);
         if (!runs(process) || !process.chunkd->serving()) return process.name + " does not serve";
-        if (!process.chunkd->driver() || !process.chunkd->driver()->quiet()) {
-            return process.name + " is at work";
-        }
+        const std::string busy = busy_chunks(*process.chunkd, state);
+        if (!busy.empty()) return process.name + " is at work" + busy;
     }
     for (const metad::ChunkRow& row : state.chunks(ChunkId{}, UINT32_MAX)) {
         if (row.members.size() < std::min<size_t>(row.wanted, kChunkds) || row.joiner) {
@@ -120,6 +143,7 @@ void Checkers::quiet() {
             cluster_.fail(cluster_.metad(i).name + " has another digest at the same index (I4)");
         }
     }
+    leftover_copies_ = leftovers(server->state());
     compare_chunks(*server);
 }
 
@@ -134,10 +158,25 @@ store::ChunkStore* Checkers::store_of(NodeId node) {
 bool Checkers::equal_below(const metad::ChunkRow& row, uint64_t block, size_t member) {
     const uint64_t offset = block * kBlockSize;
     const uint64_t length = std::min(kBlockSize, row.length - offset);
-    auto first = store_of(row.members[0])->read(row.id, offset, length);
-    auto other = store_of(row.members[member])->read(row.id, offset, length);
-    if (!first.is_ok() || !other.is_ok()) return false;
-    return std::memcmp(first->data.data(), other->data.data(), length) == 0;
+    auto bytes = [&](NodeId node) -> Result<Bytes> {
+        auto read = store_of(node)->read(row.id, offset, length);
+        if (read.code() == Errc::not_found) return Bytes(length);
+        if (!read.is_ok()) return read.status();
+        return Bytes(read->data.data(), read->data.data() + length);
+    };
+    auto first = bytes(row.members[0]);
+    auto other = bytes(row.members[member]);
+    return first.is_ok() && other.is_ok() && *first == *other;
+}
+
+uint64_t Checkers::leftovers(metad::StateMachine& state) {
+    uint64_t count = 0;
+    for (size_t i = 0; i < kChunkds; ++i) {
+        for (const auto& one : cluster_.chunkd(i).chunkd->store()->list(ChunkId{}, UINT32_MAX)) {
+            if (!state.chunk(one.chunk) && !state.is_garbage(one.chunk)) ++count;
+        }
+    }
+    return count;
 }
 
 void Checkers::compare_chunks(metad::MetadServer& leader) {
@@ -148,13 +187,21 @@ void Checkers::compare_chunks(metad::MetadServer& leader) {
             store::ChunkStore* store = store_of(row.members[m]);
             if (store == nullptr) continue;
             auto sums = store->block_checksums(row.id, 0, static_cast<uint32_t>(kBlocksPerChunk));
+            // No copy is as good as one of holes: nothing was ever written to it.
+            if (sums.code() == Errc::not_found) {
+                sums = std::vector<uint64_t>(kBlocksPerChunk, 0);
+            }
             if (!sums.is_ok()) {
-                return cluster_.fail(fmt::format("I9: chunk {} at member {}: {}",
+                return cluster_.fail(fmt::format("I9: chunk {} ({}, length {}) at member {}: {}",
                                                  row.id.value,
+                                                 members_of(row),
+                                                 row.length,
                                                  row.members[m].value,
                                                  sums.status().to_string()));
             }
             if (m == 0) expected = *sums;
+            sums->resize(kBlocksPerChunk);
+            expected.resize(kBlocksPerChunk);
             const size_t compared = std::min(expected.size(), sums->size());
             for (size_t b = 0; b < compared && b * kBlockSize < row.length; ++b) {
                 if ((*sums)[b] == expected[b]) continue;

@@ -20,6 +20,7 @@ class ChunkStore;
 }
 namespace lumeofs::metad {
 struct ChunkRow;
+class StateMachine;
 }
 
 namespace lumeofs::sim {
@@ -31,6 +32,8 @@ public:
     // Why the cluster is not yet healthy and at rest, "" if it is.
     std::string unrest();
     void quiet();
+    // Copies of chunks that metad neither knows nor wants removed: space that is lost.
+    uint64_t leftover_copies() const { return leftover_copies_; }
     uint64_t chunks_compared() const { return chunks_compared_; }
 
 private:
@@ -39,12 +42,14 @@ private:
     void node_leases();
     void compare_chunks(metad::MetadServer& leader);
     store::ChunkStore* store_of(NodeId node);
+    uint64_t leftovers(metad::StateMachine& state);
     bool equal_below(const metad::ChunkRow& row, uint64_t block, size_t member);
 
     Cluster& cluster_;
     std::map<uint64_t, uint64_t> leader_of_;  // by term
     std::map<uint64_t, uint64_t> history_;    // by applied index
     uint64_t chunks_compared_ = 0;
+    uint64_t leftover_copies_ = 0;
 };
 
 }  // namespace lumeofs::sim

@@ -103,7 +103,9 @@ void Cluster::start_metad(Process& process) {
                         false,
                         [this, &process](const Status& why) { ended_itself(process, why); }};
     process.metad = std::make_unique<metad::MetadServer>(env, config);
-    if (Status status = process.metad->start(); !status.is_ok()) ended_itself(process, status);
+    const Status status = process.metad->start();
+    process.up = status.is_ok();
+    if (!process.up) ended_itself(process, status);
 }
 
 void Cluster::start_chunkd(Process& process) {
@@ -126,7 +128,9 @@ void Cluster::start_chunkd(Process& process) {
                           [this, &process](const Status& why) { ended_itself(process, why); }};
     ignore(process.disk->make_dirs("/data"), "the start says so");
     process.chunkd = std::make_unique<chunkd::ChunkdServer>(env, config);
-    if (Status status = process.chunkd->start(); !status.is_ok()) ended_itself(process, status);
+    const Status status = process.chunkd->start();
+    process.up = status.is_ok();
+    if (!process.up) ended_itself(process, status);
 }
 
 void Cluster::start_client(Process& process) {
@@ -160,6 +164,7 @@ void Cluster::crash(Process& process, bool power) {
     if (process.disk && (power || process.power_lost)) process.disk->power_cut(random_.next());
     if (process.disk && !power) process.disk->kill_process();
     process.power_lost = false;
+    process.up = false;
     process.vfs.reset();
     process.chunkd.reset();
     process.metad.reset();
@@ -182,7 +187,7 @@ metad::MetadServer* Cluster::leader() {
     metad::MetadServer* best = nullptr;
     for (size_t i = 0; i < kMetads; ++i) {
         Process& process = metad(i);
-        if (process.loop == nullptr || !process.metad || process.loop->paused()) continue;
+        if (process.loop == nullptr || !process.up || process.loop->paused()) continue;
         if (process.power_lost || !process.metad->raft().is_ready_leader()) continue;
         if (best == nullptr || best->raft().term() < process.metad->raft().term()) {
             best = process.metad.get();

@@ -38,6 +38,7 @@ struct Process {
     std::unique_ptr<metad::MetadServer> metad;
     std::unique_ptr<chunkd::ChunkdServer> chunkd;
     std::unique_ptr<client::Vfs> vfs;
+    bool up = false;          // servers: start() has succeeded
     bool power_lost = false;  // its disk has failed in the middle of a change
     bool started = false;   // clients: start() was answered
     uint64_t epoch = 0;     // clients: raised when unsynced data may be lost

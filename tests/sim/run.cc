@@ -48,6 +48,7 @@ public:
         result.reads = shared_.history.reads();
         result.writes = shared_.history.writes();
         result.chunks = checkers_.chunks_compared();
+        result.leftovers = checkers_.leftover_copies();
         for (auto& actor : actors_) result.operations += actor->operations();
         if (result.violation.empty() && with_faults_ && result.faults == 0) {
             result.violation = "no fault fired";

@@ -22,6 +22,7 @@ struct RunResult {
     uint64_t operations = 0;
     uint64_t reads = 0, writes = 0;  // of pages of shared files
     uint64_t chunks = 0;             // compared at the end
+    uint64_t leftovers = 0;          // copies of chunks that nobody knows any more
     Nanos virtual_time = 0;
 };
 

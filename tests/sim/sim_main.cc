@@ -37,7 +37,8 @@ struct Args {
 
 struct Report {  // what a child writes into its pipe for each seed
     uint64_t seed = 0;
-    uint64_t hash = 0, events = 0, faults = 0, operations = 0, reads = 0, writes = 0, chunks = 0;
+    uint64_t hash = 0, events = 0, faults = 0, operations = 0, reads = 0, writes = 0, chunks = 0,
+             leftovers = 0;
     int64_t virtual_time = 0;
     char violation[600] = {};
 };
@@ -55,6 +56,7 @@ Report run_one(uint64_t seed, const Args& args) {
     report.reads = result.reads;
     report.writes = result.writes;
     report.chunks = result.chunks;
+    report.leftovers = result.leftovers;
     report.virtual_time = result.virtual_time;
     std::string violation = result.violation;
     if (args.twice && violation.empty() && run_seed(seed, args.faults).hash != result.hash) {
@@ -106,7 +108,8 @@ Report collect(const Child& child, int status) {
 }
 
 struct Sum {
-    uint64_t seeds = 0, failed = 0, faults = 0, operations = 0, reads = 0, writes = 0, chunks = 0;
+    uint64_t seeds = 0, failed = 0, faults = 0, operations = 0, reads = 0, writes = 0, chunks = 0,
+             leftovers = 0;
     int64_t virtual_time = 0;
 };
 
@@ -139,6 +142,7 @@ Sum run_many(const Args& args, bool stop_at_first, std::string* first_violation)
         sum.reads += report.reads;
         sum.writes += report.writes;
         sum.chunks += report.chunks;
+        sum.leftovers += report.leftovers;
         sum.virtual_time += report.virtual_time;
         if (report.violation[0] == 0) continue;
         ++sum.failed;
@@ -158,7 +162,8 @@ Sum run_many(const Args& args, bool stop_at_first, std::string* first_violation)
 
 int report(const Sum& sum) {
     std::printf("%llu seeds, %llu failed, %.2f virtual hours, %llu faults fired, %llu operations, "
-                "%llu pages written and %llu read in shared files, %llu chunks compared\n",
+                "%llu pages written and %llu read in shared files, %llu chunks compared, "
+                "%llu copies left over\n",
                 static_cast<unsigned long long>(sum.seeds),
                 static_cast<unsigned long long>(sum.failed),
                 hours(sum.virtual_time),
@@ -166,7 +171,8 @@ int report(const Sum& sum) {
                 static_cast<unsigned long long>(sum.operations),
                 static_cast<unsigned long long>(sum.writes),
                 static_cast<unsigned long long>(sum.reads),
-                static_cast<unsigned long long>(sum.chunks));
+                static_cast<unsigned long long>(sum.chunks),
+                static_cast<unsigned long long>(sum.leftovers));
     return sum.failed == 0 && sum.seeds > 0 ? 0 : 1;
 }
 
@@ -253,6 +259,6 @@ int main(int argc, char** argv) {
                 static_cast<unsigned long long>(one.events),
                 one.violation[0] == 0 ? "ok" : one.violation);
     Sum sum{1, one.violation[0] == 0 ? 0u : 1u, one.faults, one.operations, one.reads, one.writes,
-            one.chunks, one.virtual_time};
+            one.chunks, one.leftovers, one.virtual_time};
     return report(sum);
 }
