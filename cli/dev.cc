@@ -41,11 +41,16 @@ std::string dir_of(const DevOptions& options) {
     return options.dir.empty() ? default_dev_dir() : absolute_path(options.dir);
 }
 
+// The processes; an embedded cluster has one, and that is its mount.
+std::vector<DevDaemon> processes_of(const std::string& dir, const DevShape& shape) {
+    return shape.embedded ? std::vector<DevDaemon>{} : daemons_of(dir, shape);
+}
+
 Result<Place> find_place(const DevOptions& options) {
     Place place;
     place.dir = dir_of(options);
     LFS_ASSIGN(place.shape, load_shape(place.dir));
-    place.daemons = daemons_of(place.dir, place.shape);
+    place.daemons = processes_of(place.dir, place.shape);
     return place;
 }
 
@@ -73,14 +78,19 @@ Result<Place> plan_place(const DevOptions& options) {
     if (known) place.shape = *known;
     DevShape& shape = place.shape;
     const DevShape before = shape;
-    shape.metads = options.metads.value_or(shape.metads);
+    if (!known) shape.embedded = options.embedded;
+    shape.metads = options.metads.value_or(shape.embedded ? 1 : shape.metads);
     shape.chunkds = options.chunkds.value_or(shape.chunkds);
     shape.base_port = options.base_port.value_or(shape.base_port);
     if (options.mount) shape.mount = absolute_path(*options.mount);
     if (shape.mount.empty()) shape.mount = place.dir + "/mnt";
     LFS_TRY(check_shape(shape));
-    const bool other = shape.metads != before.metads || shape.chunkds != before.chunkds ||
-                       shape.base_port != before.base_port || shape.mount != before.mount;
+    if (shape.embedded && shape.metads != 1) {
+        return Status(Errc::config, "--embedded has one metad");
+    }
+    const bool other = (options.embedded && !shape.embedded) || shape.metads != before.metads ||
+                       shape.chunkds != before.chunkds || shape.base_port != before.base_port ||
+                       shape.mount != before.mount;
     if (known && other) {
         return Status(Errc::config,
                       place.dir + " holds a cluster of " + std::to_string(before.metads) +
@@ -88,7 +98,7 @@ Result<Place> plan_place(const DevOptions& options) {
                           std::to_string(before.base_port) + " on, mounted at " + before.mount +
                           "; use another --dir, or lumeofs dev down --purge");
     }
-    place.daemons = daemons_of(place.dir, shape);
+    place.daemons = processes_of(place.dir, shape);
     return place;
 }
 
@@ -181,13 +191,14 @@ Status wait_until_online(const Place& place) {
 
 Status write_files(const Place& place) {
     LFS_TRY(make_directories(place.dir));
-    for (const DevDaemon& daemon : place.daemons) {
+    for (const DevDaemon& daemon : daemons_of(place.dir, place.shape)) {
         LFS_TRY(make_directories(daemon.data_dir));
         if (!write_whole_file(daemon.config_file, daemon.config)) {
             return Status(Errc::io, "cannot write " + daemon.config_file);
         }
     }
-    if (!write_whole_file(place.dir + "/daemons.json",
+    if (!place.shape.embedded &&
+        !write_whole_file(place.dir + "/daemons.json",
                           manifest_text(own_path(), place.dir, place.shape))) {
         return Status(Errc::io, "cannot write " + place.dir + "/daemons.json");
     }
@@ -223,6 +234,10 @@ bool stop_daemons(const std::vector<DevDaemon>& daemons, const std::string& role
 }
 
 Status bring_up(const Place& place, std::vector<DevDaemon>* started) {
+    if (place.shape.embedded) {
+        LFS_TRY(mount_cluster(place.dir, place.shape, kMountPatience));
+        return wait_until_online(place);
+    }
     for (const DevDaemon& daemon : place.daemons) {
         if (pid_of(daemon) != 0) continue;
         LFS_TRY(spawn_daemon(daemon));
@@ -247,6 +262,7 @@ void print_place(const Place& place, const char* what) {
 int dev_up(const DevOptions& options) {
     auto place = plan_place(options);
     if (!place) return complain(place.status());
+    const bool fresh = load_shape(place->dir).code() == Errc::noent;
     Status status = make_directories(place->dir);
     if (status.is_ok()) status = lock_place(place->dir);
     if (status.is_ok()) status = write_files(*place);
@@ -264,6 +280,7 @@ int dev_up(const DevOptions& options) {
     }
     stop_daemons(started, "chunkd");
     stop_daemons(started, "metad");
+    if (fresh && started.empty()) unlink((place->dir + "/cluster.json").c_str());
     return kTrouble;
 }
 
@@ -278,6 +295,7 @@ int dev_down(const DevOptions& options) {
     size_t running = 0;
     for (const DevDaemon& daemon : place->daemons) running += pid_of(daemon) != 0;
     const bool cluster_runs = running == place->daemons.size();
+    running += place->shape.embedded && mount_pid(place->dir, place->shape) != 0;
     const Status status = unmount_cluster(place->dir, place->shape, cluster_runs);
     if (!status.is_ok()) {
         complain(status);
@@ -289,7 +307,7 @@ int dev_down(const DevOptions& options) {
     if (options.purge) {
         // Only what `up` made: the directory may be the user's own.
         std::error_code error;
-        for (const DevDaemon& daemon : place->daemons) {
+        for (const DevDaemon& daemon : daemons_of(place->dir, place->shape)) {
             std::filesystem::remove_all(daemon.data_dir, error);
             std::filesystem::remove(daemon.config_file, error);
             std::filesystem::remove(daemon.log_file, error);

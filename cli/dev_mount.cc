@@ -32,6 +32,26 @@ std::string joined(const std::vector<std::string>& parts) {
     return text;
 }
 
+std::vector<std::string> mount_command(const std::string& dir, const DevShape& shape) {
+    std::vector<std::string> command = {own_directory() + "/lumeofs-fuse"};
+    if (shape.embedded) {
+        command[0] = own_directory() + "/lumeofs-embedded";
+        for (const DevDaemon& daemon : daemons_of(dir, shape)) {
+            command.push_back(daemon.config_file);
+        }
+        command.push_back("--mount");
+    }
+    const std::string options = geteuid() == 0 ? "allow_other,dev,suid,exec," : "";
+    for (const std::string& argument : {joined(metads_of(shape)),
+                                        shape.mount,
+                                        std::string("-f"),
+                                        std::string("-o"),
+                                        options + "status_file=" + dir + "/mount.status"}) {
+        command.push_back(argument);
+    }
+    return command;
+}
+
 // As /proc/self/mountinfo shows a path: space, tab, newline and backslash in octal.
 std::string escaped(const std::string& path) {
     std::string out;
@@ -69,7 +89,8 @@ bool is_mounted(const std::string& directory) {
 }
 
 pid_t mount_pid(const std::string& dir, const DevShape& shape) {
-    return running_pid(pid_file(dir), "lumeofs-fuse", shape.mount);
+    return running_pid(
+        pid_file(dir), shape.embedded ? "lumeofs-embedded" : "lumeofs-fuse", shape.mount);
 }
 
 Status mount_cluster(const std::string& dir, const DevShape& shape, Nanos patience) {
@@ -78,15 +99,7 @@ Status mount_cluster(const std::string& dir, const DevShape& shape, Nanos patien
     LFS_TRY(make_directories(shape.mount));
     pid_t pid = mount_pid(dir, shape);
     if (pid == 0) {
-        const std::string options = geteuid() == 0 ? "allow_other,dev,suid,exec," : "";
-        LFS_ASSIGN(pid,
-                   start_program({{own_directory() + "/lumeofs-fuse",
-                                   joined(metads_of(shape)),
-                                   shape.mount,
-                                   "-f",
-                                   "-o",
-                                   options + "status_file=" + dir + "/mount.status"},
-                                  log_file(dir)}));
+        LFS_ASSIGN(pid, start_program({mount_command(dir, shape), log_file(dir)}));
         if (!write_whole_file(pid_file(dir), std::to_string(pid) + "\n")) {
             end_process(pid, kSecond);
             return Status(Errc::io, "cannot write " + pid_file(dir));
@@ -96,7 +109,7 @@ Status mount_cluster(const std::string& dir, const DevShape& shape, Nanos patien
     while (status.is_ok() && !is_mounted(shape.mount)) {
         if (wait_for_end(pid, 20 * kMillisecond)) {
             status = Status(Errc::io,
-                            "lumeofs-fuse ended; the end of " + log_file(dir) + ":\n" +
+                            "the mounting process ended; the end of " + log_file(dir) + ":\n" +
                                 tail_of(log_file(dir), 10));
         } else if (time_now() > deadline) {
             status = Status(Errc::timedout,
@@ -132,7 +145,7 @@ Status unmount_cluster(const std::string& dir, const DevShape& shape, bool clust
     Status status;
     if (pid != 0 && !wait_for_end(pid, cluster_runs ? kWriteBackPatience : 0)) {
         if (cluster_runs) {
-            status = Status(Errc::io, "lumeofs-fuse did not end by itself and was killed");
+            status = Status(Errc::io, "the mounting process did not end by itself and was killed");
         }
         kill(pid, SIGKILL);
         wait_for_end(pid, 10 * kSecond);

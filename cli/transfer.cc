@@ -3,7 +3,6 @@
 
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -15,6 +14,7 @@
 #include "cli/format.h"
 #include "cli/process.h"
 #include "cli/remote_fs.h"
+#include "common/base/checksum.h"
 
 namespace lumeofs::cli {
 namespace {
@@ -212,13 +212,35 @@ void download_tree(RemoteFs& remote,
     if (!good) report.problem("cannot write " + to);
 }
 
-using Sum = std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)>;
+// A sum over a stream, the same however it comes in pieces: XXH3 of each full piece, seeded with
+// the sum so far.
+class Sum {
+public:
+    void add(View bytes) {
+        while (!bytes.empty()) {
+            const size_t count = std::min(bytes.size(), kPiece - piece_.size());
+            piece_.insert(
+                piece_.end(), bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(count));
+            bytes = bytes.subspan(count);
+            size_ += count;
+            if (piece_.size() == kPiece) close_piece();
+        }
+    }
+    uint64_t result() {
+        close_piece();
+        return sum_;
+    }
+    uint64_t size() const { return size_; }
 
-Sum new_sum() {
-    Sum sum(XXH3_createState(), XXH3_freeState);
-    XXH3_64bits_reset(sum.get());
-    return sum;
-}
+private:
+    void close_piece() {
+        sum_ = checksum_seeded(piece_, sum_);
+        piece_.clear();
+    }
+
+    Bytes piece_;
+    uint64_t sum_ = 0, size_ = 0;
+};
 
 void verify_file(RemoteFs& remote,
                  const std::string& local,
@@ -228,24 +250,21 @@ void verify_file(RemoteFs& remote,
     report.file_begins(path, attr.size);
     const LocalFile file = open_local(local, "re", report);
     if (!file) return;
-    const Sum here = new_sum(), there = new_sum();
+    Sum here, there;
     auto piece = Buffer::allocate(kPiece);
-    uint64_t local_size = 0, remote_size = 0;
     for (size_t count; (count = std::fread(piece.mutable_data(), 1, kPiece, file.get())) > 0;) {
-        XXH3_64bits_update(here.get(), piece.data(), count);
-        local_size += count;
+        here.add({piece.data(), count});
     }
     if (std::ferror(file.get())) return report.problem("cannot read " + local);
     const Status status = read_remote(remote, attr.ino, [&](View part) {
-        XXH3_64bits_update(there.get(), part.data(), part.size());
-        remote_size += part.size();
+        there.add(part);
         report.bytes_done(part.size());
     });
     if (!status.is_ok()) return report.problem(path + ": " + status.to_string());
-    if (local_size != remote_size) {
-        report.problem(path + " differs: " + std::to_string(remote_size) + " bytes, " + local +
-                       " has " + std::to_string(local_size));
-    } else if (XXH3_64bits_digest(here.get()) != XXH3_64bits_digest(there.get())) {
+    if (here.size() != there.size()) {
+        report.problem(path + " differs: " + std::to_string(there.size()) + " bytes, " + local +
+                       " has " + std::to_string(here.size()));
+    } else if (here.result() != there.result()) {
         report.problem(path + " differs from " + local);
     }
 }
