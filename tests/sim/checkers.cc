@@ -154,7 +154,7 @@ store::ChunkStore* Checkers::store_of(NodeId node) {
     return nullptr;
 }
 
-// The bytes of a block as far as they belong to the file.
+// The bytes of a block as far as they belong to the file, as a reader would get them.
 bool Checkers::equal_below(const metad::ChunkRow& row, uint64_t block, size_t member) {
     const uint64_t offset = block * kBlockSize;
     const uint64_t length = std::min(kBlockSize, row.length - offset);
@@ -162,11 +162,46 @@ bool Checkers::equal_below(const metad::ChunkRow& row, uint64_t block, size_t me
         auto read = store_of(node)->read(row.id, offset, length);
         if (read.code() == Errc::not_found) return Bytes(length);
         if (!read.is_ok()) return read.status();
-        return Bytes(read->data.data(), read->data.data() + length);
+        Bytes found(read->data.data(), read->data.data() + length);
+        // A shrink that this copy has not carried out yet; it will before it is next read.
+        auto meta = store_of(node)->meta(row.id);
+        if (!meta.is_ok()) return meta.status();
+        for (const metad::ShrinkMark& mark : row.marks) {
+            if (mark.epoch <= meta->epoch) continue;
+            const uint64_t keep = std::clamp(mark.truncate_to, offset, offset + length) - offset;
+            std::fill(found.begin() + static_cast<ptrdiff_t>(keep), found.end(), uint8_t{0});
+        }
+        return found;
     };
     auto first = bytes(row.members[0]);
     auto other = bytes(row.members[member]);
     return first.is_ok() && other.is_ok() && *first == *other;
+}
+
+// For people: each copy's last write and the first bytes of the block that are not zero.
+std::string Checkers::describe_copies(const metad::ChunkRow& row, uint64_t block) {
+    std::string text;
+    for (NodeId node : row.members) {
+        auto meta = store_of(node)->meta(row.id);
+        auto read = store_of(node)->read(row.id, block * kBlockSize, kBlockSize);
+        if (!meta.is_ok() || !read.is_ok()) {
+            text += fmt::format(" {}: none;", node.value);
+            continue;
+        }
+        uint64_t from = 0, to = kBlockSize;
+        while (from < kBlockSize && read->data.data()[from] == 0) ++from;
+        while (to > from && read->data.data()[to - 1] == 0) --to;
+        text += fmt::format(" {}: epoch {} length {} applied {}/{}/{} data [{}, {});",
+                            node.value,
+                            meta->epoch.value,
+                            meta->length,
+                            meta->applied.epoch.value,
+                            meta->applied.incarnation.value,
+                            meta->applied.sequence,
+                            from,
+                            to);
+    }
+    return text;
 }
 
 uint64_t Checkers::leftovers(metad::StateMachine& state) {
@@ -207,12 +242,13 @@ void Checkers::compare_chunks(metad::MetadServer& leader) {
                 if ((*sums)[b] == expected[b]) continue;
                 if (equal_below(row, b, m)) continue;
                 return cluster_.fail(
-                    fmt::format("I9: chunk {} block {} (length {}) differs between members {} and {}",
+                    fmt::format("I9: chunk {} of file {} ({}, length {}): block {} differs: {}",
                                 row.id.value,
-                                b,
+                                row.owner.value,
+                                members_of(row),
                                 row.length,
-                                row.members[0].value,
-                                row.members[m].value));
+                                b,
+                                describe_copies(row, b)));
             }
         }
     }

@@ -42,6 +42,7 @@ private:
     void node_leases();
     void compare_chunks(metad::MetadServer& leader);
     store::ChunkStore* store_of(NodeId node);
+    std::string describe_copies(const metad::ChunkRow& row, uint64_t block);
     uint64_t leftovers(metad::StateMachine& state);
     bool equal_below(const metad::ChunkRow& row, uint64_t block, size_t member);
 
