@@ -109,6 +109,7 @@ Status log_end(const DevDaemon& daemon, const std::string& what) {
 }
 
 Status spawn_daemon(const DevDaemon& daemon) {
+    wait_for_dying(daemon.pid_file, kStopPatience);
     if (port_is_listened_on(daemon.port)) {
         return Status(Errc::config,
                       "port " + std::to_string(daemon.port) + " of " + daemon.name +

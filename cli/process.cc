@@ -117,6 +117,21 @@ pid_t running_pid(const std::string& pid_file,
     return arguments->find(wanted) == std::string::npos ? 0 : pid;
 }
 
+void wait_for_dying(const std::string& pid_file, Nanos patience) {
+    auto text = read_whole_file(pid_file);
+    if (!text) return;
+    const auto pid = static_cast<pid_t>(std::strtol(text->c_str(), nullptr, 10));
+    const std::string proc = "/proc/" + std::to_string(pid);
+    char target[16];
+    if (pid <= 1 || access(proc.c_str(), F_OK) != 0) return;
+    if (readlink((proc + "/exe").c_str(), target, sizeof target) >= 0 || errno != ENOENT) return;
+    const int fd = open_pidfd(pid);
+    if (fd < 0) return;
+    pollfd wait = {fd, POLLIN, 0};
+    poll(&wait, 1, static_cast<int>(patience / kMillisecond));
+    close(fd);
+}
+
 bool wait_for_end(pid_t pid, Nanos patience) {
     const Nanos deadline = time_now() + patience;
     const int fd = open_pidfd(pid);

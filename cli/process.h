@@ -31,6 +31,9 @@ Result<int> run_program(const Program& program, Nanos patience);
 pid_t running_pid(const std::string& pid_file,
                   const std::string& program_name,
                   const std::string& argument);
+// A killed program may still be on its way out, with its ports and locks, when it has no memory any
+// more and looks like a zombie: a thread of it sits in a sync. Waits for such a one to be gone.
+void wait_for_dying(const std::string& pid_file, Nanos patience);
 bool is_alive(pid_t pid);  // zombies are not
 // True when the process has ended by then. Reaps it if it is our child.
 bool wait_for_end(pid_t pid, Nanos patience);
