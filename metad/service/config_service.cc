@@ -205,13 +205,24 @@ void ConfigService::report_members(const wire::ReportMembersT& report,
                                           member.value) != failure->failed.end();
             (failed && member.value != report.node ? lost : kept).push_back(member);
         }
+        // The primary itself has no whole copy (any more): it counts for nothing, so it goes even
+        // where few are left, and one that can serve is first of the others.
+        const bool self_failed = std::find(failure->failed.begin(),
+                                           failure->failed.end(),
+                                           report.node) != failure->failed.end();
+        if (!stale && self_failed && row->members.size() > 1) {
+            kept.assign(row->members.begin() + 1, row->members.end());
+            std::stable_partition(
+                kept.begin(), kept.end(), [this](NodeId node) { return leader_.usable(node); });
+            lost = {NodeId{report.node}};
+        }
         if (stale || lost.empty()) {
             reply->grants.push_back(
                 std::make_unique<wire::ChunkGrantT>(StateMachine::to_grant(*row)));
             continue;
         }
         wire::ConfigChangeT change_to_make = change_of(*row);
-        if (kept.size() < least) {
+        if (kept.size() < least && !self_failed) {
             // The primary is the one that is cut off if the others are well: it hands over [37].
             const auto well = std::count_if(lost.begin(), lost.end(), [this](NodeId node) {
                 return leader_.usable(node);
@@ -224,7 +235,7 @@ void ConfigService::report_members(const wire::ReportMembersT& report,
         change_to_make.members.clear();
         for (NodeId member : kept) change_to_make.members.push_back(member.value);
         LFS_LOG(info,
-                "chunk {}: members {} lost by primary {}, {} remain",
+                "chunk {}: {} members lost by primary {}, {} remain",
                 failure->chunk,
                 lost.size(),
                 report.node,
