@@ -484,8 +484,19 @@ void Actor::settle(const std::string& name, PrivateFile& file, const Bytes& foun
         for (const Bytes* c : candidates) {
             if (i < c->size() ? (*c)[i] == found[i] : found[i] == 0) right = true;
         }
-        if (!right) return cluster_.fail(fmt::format("{}: after trouble {} byte {} of {} is {}, which it never was", state(), name, i, found.size(), found[i]));
+        if (right) continue;
+        size_t run = i;
+        while (run < found.size() && run < file.now.size() && found[run] != file.now[run]) ++run;
+        return cluster_.fail(fmt::format(
+            "{}: after trouble {} bytes [{}, {}) of {} are {} .., which they never were (expected {}, synced {}, {} "
+            "unsynced changes, last settled at {:.3f} s, now {:.3f} s; before that it had the byte: {})",
+            state(), name, i, run, found.size(), found[i], i < file.now.size() ? file.now[i] : -1,
+            i < file.synced.size() ? file.synced[i] : -1, file.older.size(),
+            static_cast<double>(file.settled_at) / 1e9, static_cast<double>(cluster_.world.now()) / 1e9,
+            i < file.lost.size() && file.lost[i] == found[i]));
     }
+    file.lost = file.now;
+    file.settled_at = cluster_.world.now();
     file.now = found;
     // What was found may still be unsynced nowhere: it was read from the cluster.
     synced(file);

@@ -56,6 +56,8 @@ private:
         bool unsynced = false;
         uint64_t smallest = 0, largest = 0;  // sizes since the last sync
         std::vector<Bytes> older;            // contents between
+        Bytes lost;                          // what was expected when it was last settled
+        Nanos settled_at = 0;
     };
     using FilePtr = std::shared_ptr<PrivateFile>;
     using Names = std::map<std::string, FilePtr>;  // null: a directory
