@@ -72,7 +72,14 @@ public:
     const Hello& peer() const override { return side_->peer; }
     const std::string& peer_address() const override { return side_->peer_address; }
     void set_events(LinkEvents events) override {
-        if (!side_->told) side_->events = std::make_shared<LinkEvents>(std::move(events));
+        if (!side_->told) {
+            side_->events = std::make_shared<LinkEvents>(std::move(events));
+        } else if (side_->loop != nullptr && events.on_closed) {
+            // It ended between being made and being handed over.
+            side_->loop->post([closed = std::move(events.on_closed)] {
+                closed(Status(Errc::disconnected, "ended at once"));
+            });
+        }
     }
 
 private:
