@@ -71,4 +71,19 @@ client::Done<T> done_with(RequestPtr request, F answer) {
     };
 }
 
+// For operations that name an inode, not a name: that it is gone means that whoever looked it up was
+// late (another rename or unlink won). ESTALE makes the kernel walk the path again; ENOENT would make
+// an open fail whose name exists all the time, as when a file is replaced by rename.
+template <typename T, typename F>
+client::Done<T> done_with_inode(RequestPtr request, F answer) {
+    return [request = std::move(request), answer = std::move(answer)](Result<T> result) {
+        if (!result) {
+            const bool gone = result.code() == Errc::noent;
+            request->error(gone ? Status(Errc::stale) : result.status());
+        } else {
+            answer(*request, *result);
+        }
+    };
+}
+
 }  // namespace lumeofs::fusefs

@@ -13,7 +13,8 @@ void get_attributes(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) {
         s.vfs().getattr(caller,
                         s.inode(ino),
                         handle,
-                        done_with<client::Attr>(r, [](Request& q, auto& attr) { q.attr(attr); }));
+                        done_with_inode<client::Attr>(
+                            r, [](Request& q, auto& attr) { q.attr(attr); }));
     });
 }
 

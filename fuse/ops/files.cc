@@ -32,7 +32,7 @@ void open_file(fuse_req_t req, fuse_ino_t ino, fuse_file_info* info) {
         s.vfs().open(caller,
                      s.inode(ino),
                      static_cast<uint32_t>(info.flags),
-                     done_with<client::Opened>(
+                     done_with_inode<client::Opened>(
                          r, [info](Request& q, auto& opened) { q.opened(opened, info); }));
     });
 }
