@@ -185,9 +185,35 @@ void ConfigService::answer_report(const Report& report) {
            });
 }
 
+// The members that go on without the failed ones, the primary first; all of them if none is lost, and
+// nobody if it must wait: below min_write_replicas no member is removed.
+std::vector<NodeId> ConfigService::survivors(const ChunkRow& row,
+                                             const wire::MemberFailureT& failure) const {
+    const uint32_t least = std::max(1u, leader_.state.cluster().min_write_replicas);
+    const auto usable = [this](NodeId node) { return leader_.usable(node); };
+    std::vector<NodeId> kept, lost;
+    for (NodeId member : row.members) {
+        const bool failed = std::find(failure.failed.begin(), failure.failed.end(), member.value) !=
+                            failure.failed.end();
+        (failed ? lost : kept).push_back(member);
+    }
+    const NodeId primary = row.members[0];
+    if (contains(lost, primary)) {
+        // It has no whole copy (any more): it counts for nothing, so it goes even where few are left,
+        // and one that can serve is first of the others.
+        if (row.members.size() == 1) return row.members;
+        kept.assign(row.members.begin() + 1, row.members.end());
+        std::stable_partition(kept.begin(), kept.end(), usable);
+        return kept;
+    }
+    if (lost.empty() || kept.size() >= least) return kept;
+    // The primary is the one that is cut off if all the others are well: it hands over [37].
+    const bool others_well = std::all_of(lost.begin(), lost.end(), usable);
+    return others_well && lost.size() >= least ? lost : std::vector<NodeId>{};
+}
+
 void ConfigService::report_members(const wire::ReportMembersT& report,
                                    std::function<void(wire::ConfigReplyT)> done) {
-    const uint32_t least = std::max(1u, leader_.state.cluster().min_write_replicas);
     auto reply = std::make_shared<wire::ConfigReplyT>();
     std::vector<wire::ConfigChangeT> changes;
     for (const auto& failure : report.failures) {
@@ -196,50 +222,24 @@ void ConfigService::report_members(const wire::ReportMembersT& report,
             reply->unknown.push_back(failure->chunk);
             continue;
         }
-        const bool stale = row->epoch.value != failure->epoch ||
-                           row->members[0].value != report.node;
-        std::vector<NodeId> kept, lost;
-        for (NodeId member : row->members) {
-            const bool failed = std::find(failure->failed.begin(),
-                                          failure->failed.end(),
-                                          member.value) != failure->failed.end();
-            (failed && member.value != report.node ? lost : kept).push_back(member);
-        }
-        // The primary itself has no whole copy (any more): it counts for nothing, so it goes even
-        // where few are left, and one that can serve is first of the others.
-        const bool self_failed = std::find(failure->failed.begin(),
-                                           failure->failed.end(),
-                                           report.node) != failure->failed.end();
-        if (!stale && self_failed && row->members.size() > 1) {
-            kept.assign(row->members.begin() + 1, row->members.end());
-            std::stable_partition(
-                kept.begin(), kept.end(), [this](NodeId node) { return leader_.usable(node); });
-            lost = {NodeId{report.node}};
-        }
-        if (stale || lost.empty()) {
+        const bool stale =
+            row->epoch.value != failure->epoch || row->members[0].value != report.node;
+        const std::vector<NodeId> members = stale ? row->members : survivors(*row, *failure);
+        if (members == row->members) {
             reply->grants.push_back(
                 std::make_unique<wire::ChunkGrantT>(StateMachine::to_grant(*row)));
             continue;
         }
+        if (members.empty()) continue;  // it waits and asks again
         wire::ConfigChangeT change_to_make = change_of(*row);
-        if (kept.size() < least && !self_failed) {
-            // The primary is the one that is cut off if the others are well: it hands over [37].
-            const auto well = std::count_if(lost.begin(), lost.end(), [this](NodeId node) {
-                return leader_.usable(node);
-            });
-            if (static_cast<uint32_t>(well) < least || static_cast<size_t>(well) != lost.size()) {
-                continue;  // below min_write_replicas nobody is removed: it waits and asks again
-            }
-            kept = lost;
-        }
         change_to_make.members.clear();
-        for (NodeId member : kept) change_to_make.members.push_back(member.value);
+        for (NodeId member : members) change_to_make.members.push_back(member.value);
         LFS_LOG(info,
-                "chunk {}: {} members lost by primary {}, {} remain",
+                "chunk {}: primary {} lost members, {} of {} go on",
                 failure->chunk,
-                lost.size(),
                 report.node,
-                kept.size());
+                members.size(),
+                row->members.size());
         changes.push_back(std::move(change_to_make));
     }
     if (changes.empty()) {

@@ -65,6 +65,7 @@ private:
     };
 
     bool gone(const Removed& removed) const;
+    std::vector<NodeId> survivors(const ChunkRow& row, const wire::MemberFailureT& failure) const;
     void answer_report(const Report& report);
 
     Leader& leader_;
