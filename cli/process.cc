@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/stat.h>
@@ -28,6 +29,17 @@ int open_pidfd(pid_t pid) { return static_cast<int>(syscall(SYS_pidfd_open, pid,
 
 Status failed(const std::string& what, int error) {
     return Status(Errc::io, what + ": " + std::strerror(error));
+}
+
+// The call above returns when the child has let go of our memory, which is a moment before the
+// kernel shows the new program's arguments: `running_pid` must not take it for a stranger then.
+void await_arguments(pid_t pid) {
+    const std::string file = "/proc/" + std::to_string(pid) + "/cmdline";
+    for (const Nanos end = time_now() + kSecond; time_now() < end;) {
+        auto text = read_whole_file(file);
+        if (!text || !text->empty()) return;
+        sched_yield();
+    }
 }
 
 // Reaps a child; true if `pid` was ours and has ended.
@@ -64,6 +76,7 @@ Result<pid_t> start_program(const Program& program) {
     posix_spawn_file_actions_destroy(&files);
     posix_spawnattr_destroy(&attributes);
     if (error != 0) return failed("cannot start " + program.arguments[0], error);
+    await_arguments(pid);
     return pid;
 }
 
