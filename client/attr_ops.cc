@@ -185,9 +185,9 @@ void Core::setattr_plain(const Caller& caller,
                  });
 }
 
-// A change of size of a file whose write lease we hold: nobody writes meanwhile, what is dirty
-// beyond the new end is forgotten, the rest is committed first, and the layout of before is void
-// [6, 8].
+// A change of size of a file whose write lease we hold: nobody writes meanwhile, all that is dirty is
+// committed first (also beyond the new end: the change may be refused), and the layout of before is
+// void [6, 8].
 void Core::setattr_size(const Caller& caller,
                         const InodePtr& inode,
                         const SetAttrs& attrs,
@@ -199,8 +199,6 @@ void Core::setattr_size(const Caller& caller,
             return done(status);
         }
         const uint64_t size = *attrs.size;
-        if (!inode->moving_out) inode->buffer.discard(size, kFileSizeLimit - size);
-        account(inode);
         flush_to(inode, inode->buffer.last_write(), false, [=, this](const Status&) {
             send_setattr(
                 caller, inode->ino, attrs, Urgency::flush, [=, this](const MetaAnswer& answer) {

@@ -129,6 +129,13 @@ private:
     void on_slow(const ReadPtr& read);
     void next_round(const ReadPtr& read, Errc why);
 
+    void ask_extents(InodeId ino,
+                     ChunkPtr chunk,
+                     uint64_t node,
+                     bool redirected,
+                     DataRange range,
+                     Done<std::vector<DataRange>> done);
+
     // `next` gets the status of the report; the chunk has the newest configuration by then.
     void report(InodeId ino, const ChunkPtr& chunk, uint64_t node, Errc why, StatusDone next);
     void later(Nanos wait, Task task);

@@ -23,6 +23,7 @@ struct ChunkClient::Read {
     Done<Buffer> done;            // empty once answered
     uint64_t start = 0;           // rotation: where the first round begins
     std::vector<uint64_t> asked;  // members of this round
+    uint64_t redirect = 0;        // the primary, if a member named it: asked next
     int under_way = 0;
     int rounds = 0;
     uint64_t round_number = 0;  // counts rounds: failures of an old one do not end a new one

@@ -37,6 +37,7 @@ void ChunkClient::read(
 
 void ChunkClient::start_read(const ReadPtr& read) {
     read->asked.clear();
+    read->redirect = 0;
     read->under_way = 0;
     ++read->round_number;
     ask_next(read);
@@ -45,6 +46,7 @@ void ChunkClient::start_read(const ReadPtr& read) {
 uint64_t ChunkClient::pick_member(const Read& read) {
     const auto& members = read.chunk->grant.members;
     uint64_t second_best = 0;
+    if (read.redirect != 0 && !read.was_asked(read.redirect)) return read.redirect;
     for (size_t i = 0; i < members.size(); ++i) {
         const uint64_t node = members[(read.start + i) % members.size()];
         if (read.was_asked(node)) continue;
@@ -143,6 +145,7 @@ void ChunkClient::on_read(const ReadPtr& read,
         ++read->rounds;
         return start_read(read);
     }
+    if (reply.redirect != 0) read->redirect = reply.redirect;
     if (code != Errc::newer_epoch && code != Errc::stale_epoch && code != Errc::not_member) {
         if (auto it = nodes_.find(node); it != nodes_.end()) {
             it->second.avoid_until = loop_.now() + kAvoid;
@@ -176,32 +179,45 @@ void ChunkClient::extents(InodeId ino,
                           uint64_t offset,
                           uint64_t length,
                           Done<std::vector<DataRange>> done) {
+    const auto& members = chunk->grant.members;
+    const uint64_t node = members[++last_try_ % members.size()];
+    ask_extents(ino, std::move(chunk), node, false, {offset, length}, std::move(done));
+}
+
+void ChunkClient::ask_extents(InodeId ino,
+                              ChunkPtr chunk,
+                              uint64_t node,
+                              bool redirected,
+                              DataRange range,
+                              Done<std::vector<DataRange>> done) {
     wire::ChunkExtentsT request;
     request.grant = std::make_unique<wire::ChunkGrantT>(chunk->grant);
     request.session = events_.session();
-    request.offset = offset;
-    request.length = length;
-    const uint64_t number = ++last_try_;
-    const uint64_t node = chunk->grant.members[number % chunk->grant.members.size()];
+    request.offset = range.offset;
+    request.length = range.length;
     call(node,
          static_cast<uint16_t>(Method::chunk_extents),
          wire::encode<wire::ChunkExtents>(request),
          {},
          kRpcTimeout,
-         [this, ino, chunk, offset, length, node, done = std::move(done)](
+         [this, ino, chunk, range, node, redirected, done = std::move(done)](
              const Status& status, wire::ChunkReplyT reply, const Buffer&) mutable {
              if (status.is_ok()) {
                  std::vector<DataRange> ranges;
-                 for (const wire::Range& range : reply.extents) {
-                     ranges.push_back({range.offset(), range.length()});
+                 for (const wire::Range& extent : reply.extents) {
+                     ranges.push_back({extent.offset(), extent.length()});
                  }
                  return done(std::move(ranges));
              }
-             auto again = [this, ino, chunk, offset, length, done = std::move(done)](
+             // What is not decided only the primary may tell.
+             if (reply.redirect != 0 && !redirected) {
+                 return ask_extents(ino, chunk, reply.redirect, true, range, std::move(done));
+             }
+             auto again = [this, ino, chunk, range, done = std::move(done)](
                               const Status& told) mutable {
                  if (told.code() == Errc::noent || told.code() == Errc::stale) return done(told);
                  later(50 * kMillisecond, [=, this]() mutable {
-                     extents(ino, chunk, offset, length, std::move(done));
+                     extents(ino, chunk, range.offset, range.length, std::move(done));
                  });
              };
              if (reply.grant && adopt_configuration(chunk->grant, *reply.grant)) {

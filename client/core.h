@@ -204,13 +204,15 @@ private:
     bool commit_if_due(const InodePtr& inode);
     void send_commit(const InodePtr& inode, uint64_t covered);
     void send_inline(const InodePtr& inode, uint64_t covered);
-    void on_committed(const InodePtr& inode,
-                      uint64_t covered,
-                      bool moved_out,
-                      bool released,
-                      bool suid,
-                      int64_t mtime,
-                      MetaAnswer answer);
+    struct Commit {  // what a commit under way says
+        uint64_t covered = 0;
+        uint64_t truncate_generation = 0;
+        int64_t mtime_ns = 0;
+        bool moved_out = false;
+        bool released = false;
+        bool clear_suid = false;
+    };
+    void on_committed(const InodePtr& inode, const Commit& commit, MetaAnswer answer);
     void finish_jobs(const InodePtr& inode);
     void record_error(Inode& inode, const Status& status);
     void move_out(Inode& inode);

@@ -214,7 +214,10 @@ void Core::send_commit(const InodePtr& inode, uint64_t covered) {
     }
     wire::CommitWriteT op;
     op.ino = inode->ino.value;
-    op.size = inode->buffer.empty() ? inode->size : std::max(inode->attr.size, inode->written_end);
+    // Never beyond what was written: bytes whose write failed would be asked for as growth to which
+    // we have no right.
+    const uint64_t reached = std::max(inode->attr.size, inode->written_end);
+    op.size = inode->buffer.empty() ? std::min(inode->size, reached) : reached;
     op.mtime_ns = inode->mtime_dirty ? inode->mtime_ns : 0;
     op.truncate_generation = inode->truncate_generation;
     op.moved_out = inode->moving_out;
@@ -228,11 +231,12 @@ void Core::send_commit(const InodePtr& inode, uint64_t covered) {
                  std::move(request),
                  [this, inode, covered, op](MetaAnswer answer) {
                      on_committed(inode,
-                                  covered,
-                                  op.moved_out,
-                                  op.release,
-                                  op.clear_suid,
-                                  op.mtime_ns,
+                                  {covered,
+                                   op.truncate_generation,
+                                   op.mtime_ns,
+                                   op.moved_out,
+                                   op.release,
+                                   op.clear_suid},
                                   std::move(answer));
                  });
 }
@@ -265,35 +269,32 @@ void Core::send_inline(const InodePtr& inode, uint64_t covered) {
         std::move(request),
         [this,
          inode,
-         covered,
          from,
          to,
-         release,
-         suid = inode->clear_suid,
-         mtime = inode->mtime_ns](MetaAnswer answer) {
+         commit = Commit{covered,
+                         inode->truncate_generation,
+                         inode->mtime_ns,
+                         false,
+                         release,
+                         inode->clear_suid}](MetaAnswer answer) {
             const Errc code = answer.status.code();
             if (code == Errc::conflict || code == Errc::recall || code == Errc::not_inline) {
                 inode->inline_from = std::min(inode->inline_from, from);
                 inode->inline_to = std::max(inode->inline_to, to);
             }
-            on_committed(inode, covered, false, release, suid, mtime, std::move(answer));
+            on_committed(inode, commit, std::move(answer));
         });
 }
 
-void Core::on_committed(const InodePtr& inode,
-                        uint64_t covered,
-                        bool moved_out,
-                        bool released,
-                        bool suid,
-                        int64_t mtime,
-                        MetaAnswer answer) {
+void Core::on_committed(const InodePtr& inode, const Commit& commit, MetaAnswer answer) {
     inode->commit_running = false;
     if (inode->lost) return;
     const Errc code = answer.status.code();
-    // A truncate came between: the same again with its generation. Any other conflict means that
-    // the leader has cut what we had written (our lease had ended there): that is lost.
+    // A truncate came between: the same again with its generation (which we may know already, by
+    // another answer). Any other conflict means that the leader has cut what we had written (our
+    // lease had ended there): that is lost.
     const bool outdated = code == Errc::conflict && answer.reply.attr &&
-                          answer.reply.attr->truncate_generation > inode->truncate_generation;
+                          answer.reply.attr->truncate_generation > commit.truncate_generation;
     if (code == Errc::recall || outdated || code == Errc::not_inline) {
         inode->releasing = false;
         const bool was_inline = inode->is_inline;
@@ -315,23 +316,23 @@ void Core::on_committed(const InodePtr& inode,
         for (Task& task : std::exchange(inode->after_release, {})) task();
         return advance(inode);
     }
-    inode->committed = std::max(inode->committed, covered);
+    inode->committed = std::max(inode->committed, commit.covered);
     if (answer.status.is_ok()) {
-        if (moved_out) {
+        if (commit.moved_out) {
             inode->moving_out = false;
             inode->inline_data.clear();
         }
-        if (inode->mtime_ns == mtime || mtime == 0) inode->mtime_dirty = false;
-        if (suid) inode->clear_suid = false;
-        if (released) inode->grower = false;
+        if (inode->mtime_ns == commit.mtime_ns || commit.mtime_ns == 0) inode->mtime_dirty = false;
+        if (commit.clear_suid) inode->clear_suid = false;
+        if (commit.released) inode->grower = false;
         if (answer.reply.attr) adopt_attr(*inode, *answer.reply.attr);
     } else {
         record_error(*inode, answer.status);
         inode->grower = false;
-        if (released) give_back(inode);
+        if (commit.released) give_back(inode);
     }
     if (!inode->dirty()) inode->dirty_since = 0;
-    if (released) end_release(inode);
+    if (commit.released) end_release(inode);
     finish_jobs(inode);
     pump(inode);
     advance(inode);

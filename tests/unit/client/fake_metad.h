@@ -428,7 +428,8 @@ private:
             ++grant.epoch;
         }
         wire::MetaReplyT reply;
-        reply.grants.push_back(make_grant(session, op.ino, op.chunk, true));
+        reply.grants.push_back(make_grant(
+            session, op.ino, op.chunk, state_.inodes.at(op.ino).grower == session));
         return reply;
     }
 
@@ -581,7 +582,7 @@ private:
         }
         if (const auto* op = m.op.AsWriteInline()) return write_inline(*op);
         if (const auto* op = m.op.AsAllocate()) return allocate(m.session, *op);
-        if (const auto* op = m.op.AsCommitWrite()) return commit(*op);
+        if (const auto* op = m.op.AsCommitWrite()) return commit(m.session, *op);
         if (const auto* op = m.op.AsPunchChunks()) return punch(*op);
         return error(Errc::nosys);
     }
@@ -634,6 +635,7 @@ private:
     wire::MetaReplyT set_attr(uint64_t session, const wire::SetAttrT& op) {
         auto it = state_.inodes.find(op.ino);
         if (it == state_.inodes.end()) return error(Errc::stale);
+        if (state_.refuse_setattr) return error(Errc::acces);
         FakeInode& inode = it->second;
         auto has = [&](wire::SetAttrBits bit) {
             return (op.valid & static_cast<uint32_t>(bit)) != 0;
@@ -690,6 +692,7 @@ private:
             else if (op.move_out_version != inode.attr.version)
                 return conflict(op.ino);
         }
+        if ((uint64_t{op.first} + op.count) * kChunkSize > inode.attr.size) inode.grower = session;
         wire::MetaReplyT reply = attr_reply(op.ino);
         for (uint32_t index = op.first; index < op.first + op.count; ++index) {
             uint64_t& id = inode.chunks[index];
@@ -709,9 +712,10 @@ private:
         }
         return reply;
     }
-    wire::MetaReplyT commit(const wire::CommitWriteT& op) {
+    wire::MetaReplyT commit(uint64_t session, const wire::CommitWriteT& op) {
         FakeInode& inode = state_.inodes.at(op.ino);
         if (op.truncate_generation < inode.attr.truncate_generation) return conflict(op.ino);
+        if (op.size > inode.attr.size && inode.grower != session) return conflict(op.ino);
         if (op.moved_out) {
             inode.attr.is_inline = false;
             inode.inline_data.clear();
@@ -719,6 +723,7 @@ private:
         LFS_ASSERT(!inode.attr.is_inline || op.size <= std::max(inode.attr.size, kInlineMax));
         inode.attr.size = std::max(inode.attr.size, op.size);
         if (op.mtime_ns != 0) inode.attr.mtime_ns = op.mtime_ns;
+        if (op.release && inode.grower == session) inode.grower = 0;
         return attr_reply(op.ino);
     }
     wire::MetaReplyT punch(const wire::PunchChunksT& op) {

@@ -23,6 +23,7 @@ struct FakeInode {
     std::map<std::string, uint64_t> entries;
     std::string target;
     std::map<std::string, Bytes> xattrs;
+    uint64_t grower = 0;  // the session that may commit a larger size
 };
 
 struct FakeChunk {
@@ -36,6 +37,7 @@ struct FakeState {
     uint64_t last_ino = 1;
     uint64_t last_chunk = 0;
     uint64_t last_session = 0;
+    bool refuse_setattr = false;
     std::map<uint64_t, FakeInode> inodes;
     std::map<uint64_t, FakeChunk> chunks;
     std::map<uint64_t, std::pair<uint64_t, uint64_t>> sessions;  // live: client id

@@ -164,6 +164,32 @@ TEST_CASE("truncate, punch, seek") {
     CHECK(*client.read(file->handle, uint64_t{130} << 20, 1000) == Bytes(1000, 0));
 }
 
+// What was written beyond the new end has never been asked room for: the commit before the cut must
+// not claim a size that only those bytes would have given.
+TEST_CASE("a cut after an unwritten growth commits no size of its own") {
+    Cluster cluster;
+    TestClient client(cluster);
+    client.start();
+    auto made = client.create("f");
+    REQUIRE(client.write(made->handle, 0, pattern(1, 200'000)).is_ok());
+    REQUIRE(client.close(made->handle).is_ok());  // gives the right to grow back
+    auto file = client.open(made->attr.ino);
+    REQUIRE(client.read(file->handle, 0, 100).is_ok());
+    REQUIRE(client.write(file->handle, 190'000, pattern(2, 50'000)).is_ok());
+    REQUIRE(client.truncate(made->attr.ino, 10'000, file->handle).is_ok());
+    CHECK(client.getattr(made->attr.ino)->size == 10'000);
+    REQUIRE(client.truncate(made->attr.ino, 100'000, file->handle).is_ok());
+    CHECK(client.write(file->handle, 90'000, pattern(3, 100)).is_ok());
+    CHECK(client.close(file->handle).is_ok());
+    // A cut that is refused leaves what was written before it.
+    file = client.open(made->attr.ino);
+    REQUIRE(client.write(file->handle, 100'000, pattern(4, 50'000)).is_ok());
+    cluster.state.refuse_setattr = true;
+    CHECK(client.truncate(made->attr.ino, 0, file->handle).code() == Errc::acces);
+    CHECK(*client.read(file->handle, 100'000, 60'000) == pattern(4, 50'000));
+    CHECK(client.close(file->handle).is_ok());
+}
+
 TEST_CASE("appends take the end of the file, whoever moved it") {
     Cluster cluster;
     TestClient one(cluster, 1), two(cluster, 2);
