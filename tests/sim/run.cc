@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "common/base/log.h"
 #include "tests/sim/checkers.h"
 #include "tests/sim/cluster.h"
 #include "tests/sim/workload.h"
@@ -121,6 +122,7 @@ private:
             if ((kinds_ >> kind & 1) == 0) continue;
             ++faults_;
             cluster_.world.note(kind);
+            LFS_LOG(debug, "fault of kind {}", kind);
             return fire(kind);
         }
     }
@@ -170,6 +172,7 @@ private:
 
     void crash(Process& process, bool power) {
         if (process.loop == nullptr) return;
+        LFS_LOG(debug, "{} {}", process.name, power ? "loses power" : "is killed");
         cluster_.crash(process, power);
         if (process.kind == Kind::client) {
             const size_t client = process.id - cluster_.client(0).id;

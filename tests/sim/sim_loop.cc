@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/sim/sim_loop.h"
 
+#include <fmt/format.h>
+
 namespace lumeofs::sim {
 
 namespace {
@@ -9,6 +11,13 @@ constexpr Nanos kWallStart = Nanos{1'700'000'000} * kSecond;
 constexpr uint64_t kPostDelayMax = 20'000;  // ns
 
 }  // namespace
+
+World* World::latest_ = nullptr;
+
+std::string World::stamp() {
+    if (latest_ == nullptr) return {};
+    return fmt::format("{:.6f} {:>2} ", static_cast<double>(latest_->now_) / 1e9, latest_->running);
+}
 
 uint64_t World::at(Nanos when, Task task) {
     if (when < now_) when = now_;
@@ -122,6 +131,7 @@ void SimLoop::run_batch() {
     const std::weak_ptr<char> alive = alive_;
     std::deque<Task> batch;
     batch.swap(queue_);
+    world_.running = id_;
     while (!batch.empty()) {
         Task task = std::move(batch.front());
         batch.pop_front();

@@ -15,6 +15,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "common/base/prng.h"
@@ -24,7 +25,10 @@ namespace lumeofs::sim {
 
 class World {
 public:
-    explicit World(uint64_t seed) : random(Prng(seed).fork("world")) {}
+    explicit World(uint64_t seed) : random(Prng(seed).fork("world")) { latest_ = this; }
+    ~World() { latest_ = nullptr; }
+    World(const World&) = delete;
+    World& operator=(const World&) = delete;
 
     Nanos now() const { return now_; }
     // Runs `task` at `when` (not before now). For the simulation itself and for SimLoop.
@@ -37,10 +41,14 @@ public:
     uint64_t hash() const { return hash_; }
     uint64_t events() const { return events_; }
     void clear();  // destroys what is still to come, at the end
+    // For log lines: when it is and which process runs, in the newest world.
+    static std::string stamp();
 
     Prng random;
+    uint64_t running = 0;  // id of the loop whose batch runs; 0: none
 
 private:
+    static World* latest_;
     Nanos now_ = 1'000 * kSecond;
     uint64_t last_ = 0;
     uint64_t events_ = 0;

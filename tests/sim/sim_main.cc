@@ -20,6 +20,7 @@
 #include "common/base/log.h"
 #include "common/base/planted_bug.h"
 #include "tests/sim/run.h"
+#include "tests/sim/sim_loop.h"
 
 using namespace lumeofs;
 using namespace lumeofs::sim;
@@ -247,6 +248,15 @@ int main(int argc, char** argv) {
     LogOptions log;
     log.level = args.log;
     init_log(log);
+    if (args.log != LogLevel::off) {  // virtual time and process in front
+        set_log_hook([](LogLevel, std::string_view line) {
+            std::fprintf(stderr,
+                         "%s%.*s\n",
+                         World::stamp().c_str(),
+                         static_cast<int>(line.size()),
+                         line.data());
+        });
+    }
     if (args.planted) return planted(args);
     if (args.seed == 0) return report(run_many(args, false, nullptr));
 #if LUMEO_PLANTED_BUGS

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "common/base/log.h"
+
 namespace lumeofs::sim {
 
 namespace {
@@ -115,6 +117,7 @@ void Actor::begin(const char* what) {
     op_epoch_ = epoch();
     ++operations_;
     cluster_.world.note(operations_);
+    LFS_LOG(debug, "actor {} begins: {}", number_, what);
 }
 
 void Actor::done() {
@@ -535,13 +538,21 @@ void Actor::shared_write() {
         vfs().write({}, handle, page * History::kPage, data, want<uint64_t>([=, this](uint64_t) {
             const uint64_t at = epoch();
             shared_.history.end_write(id, at, cluster_.world.now());
+            LFS_LOG(debug,
+                    "actor {} wrote value {} to pages [{}, {}) of x{}",
+                    number_,
+                    id,
+                    page,
+                    page + count,
+                    file);
             auto end = [=, this] { close(handle, [this] { done(); }); };
             if (!sync || at != op_epoch_) return end();
             const Nanos from = cluster_.world.now();
             vfs().fsync({}, handle, false, want_ok([=, this] {
-                if (epoch() == at) shared_.history.synced(file, client_, at, from);
-                end();
-            }));
+                            LFS_LOG(debug, "actor {} synced x{}", number_, file);
+                            if (epoch() == at) shared_.history.synced(file, client_, at, from);
+                            end();
+                        }));
         }));
     });
 }
@@ -553,6 +564,12 @@ void Actor::shared_read(int file, uint64_t page, uint64_t count) {
         vfs().read({}, handle, page * History::kPage, count * History::kPage,
                    want<client::ReadData>([=, this](const client::ReadData& data) {
             Bytes bytes = flat(data);
+            LFS_LOG(debug,
+                    "actor {} read {} bytes from page {} of x{}",
+                    number_,
+                    bytes.size(),
+                    page,
+                    file);
             bytes.resize((bytes.size() + History::kPage - 1) / History::kPage * History::kPage);
             bytes.resize(count * History::kPage);
             shared_.history.read(file, page, View(bytes), from, cluster_.world.now());
