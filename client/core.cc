@@ -56,7 +56,7 @@ Core::Core(Loop& loop, Transport& transport, Prng prng, ClientOptions options)
             prng.fork("meta"),
             options_,
             MetaEvents{
-                [this](size_t at) { return declare(at); },
+                [this] { return declare(); },
                 [this](const wire::RecallT& recall) { on_recall(recall); },
                 [this] { on_lease(); },
                 [this] { on_session_lost(); },
@@ -193,7 +193,7 @@ HandlePtr Core::handle(HandleId id) const {
 
 // --- the session
 
-std::vector<wire::OpenRecordT> Core::declare(size_t metad) const {
+std::vector<wire::OpenRecordT> Core::declare() const {
     std::vector<wire::OpenRecordT> records;
     for (const auto& [ino, inode] : inodes_) {
         wire::OpenRecordT record;
@@ -201,9 +201,12 @@ std::vector<wire::OpenRecordT> Core::declare(size_t metad) const {
         record.readers = inode->registered ? 1 : 0;
         record.writers = inode->registered_writer ? 1 : 0;
         record.lease = inode->lease;
-        // In doubt whether our commit has given it back. Another leader than the one that was asked
-        // has not done so itself: the lease must protect our changes until the commit is repeated.
-        if (inode->releasing && inode->released_at == metad) record.lease = wire::LeaseMode::none;
+        // In doubt whether our commit has given it back: the leader knows. If it has not, the lease
+        // must protect our changes until the commit is repeated.
+        if (auto slot = meta_.slot_of(inode->release_request); slot && inode->releasing) {
+            record.release_slot = slot->number;
+            record.release_sequence = slot->sequence;
+        }
         if (inode->registered || record.lease != wire::LeaseMode::none) records.push_back(record);
     }
     return records;

@@ -134,7 +134,7 @@ private:
     InodePtr obtain(InodeId ino);
     void forget_if_idle(const InodePtr& inode);
     HandleId add_handle(HandlePtr handle);
-    std::vector<wire::OpenRecordT> declare(size_t metad) const;
+    std::vector<wire::OpenRecordT> declare() const;
     void on_lease();
     void fail_inode(const InodePtr& inode);
     void on_session_lost();

@@ -208,10 +208,7 @@ void Core::send_commit(const InodePtr& inode, uint64_t covered) {
     const bool release = inode->winding && !inode->exclusive && inode->buffer.empty() &&
                          covered == inode->buffer.last_write();
     inode->commit_running = true;
-    if (release) {
-        inode->releasing = true;
-        inode->released_at = meta_.leader_index();
-    }
+    if (release) inode->releasing = true;
     wire::CommitWriteT op;
     op.ino = inode->ino.value;
     // Never beyond what was written: bytes whose write failed would be asked for as growth to which
@@ -239,16 +236,14 @@ void Core::send_commit(const InodePtr& inode, uint64_t covered) {
                                    op.clear_suid},
                                   std::move(answer));
                  });
+    inode->release_request = meta_.last_request();
 }
 
 void Core::send_inline(const InodePtr& inode, uint64_t covered) {
     if (inode->inline_from >= inode->inline_to) return send_commit(inode, covered);  // mtime only
     const bool release = inode->winding && !inode->exclusive;
     inode->commit_running = true;
-    if (release) {
-        inode->releasing = true;
-        inode->released_at = meta_.leader_index();
-    }
+    if (release) inode->releasing = true;
     const uint64_t from = std::exchange(inode->inline_from, UINT64_MAX);
     const uint64_t to = std::exchange(inode->inline_to, 0);
     wire::WriteInlineT op;
@@ -284,6 +279,7 @@ void Core::send_inline(const InodePtr& inode, uint64_t covered) {
             }
             on_committed(inode, commit, std::move(answer));
         });
+    inode->release_request = meta_.last_request();
 }
 
 void Core::on_committed(const InodePtr& inode, const Commit& commit, MetaAnswer answer) {

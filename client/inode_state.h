@@ -72,7 +72,7 @@ struct Inode {
     bool reacquire = false;  // the leader has forgotten our lease: take it again, keep our changes
     bool winding = false;    // on its way to none
     bool releasing = false;
-    std::optional<size_t> released_at;  // the metad that was told by `releasing`
+    uint64_t release_request = 0;       // number of the mutation of `releasing`
     std::set<uint64_t> revokes;         // recall numbers to be answered when it is given back
     std::set<uint64_t> flush_recalls;   // recalls for a flush that are being obeyed
     std::deque<LeaseWaiter> waiters;

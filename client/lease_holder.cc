@@ -250,7 +250,6 @@ void Core::give_back(const InodePtr& inode) {
 // The commit that gave the lease back was answered (or there is nothing left to commit).
 void Core::end_release(const InodePtr& inode) {
     inode->releasing = false;
-    inode->released_at.reset();
     inode->winding = false;
     drop_lease(*inode);
     if (!inode->revokes.empty()) give_back(inode);

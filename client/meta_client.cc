@@ -90,10 +90,16 @@ void MetaClient::session_request(wire::SessionOpUnion op, MetaDone done) {
 }
 
 void MetaClient::submit(Request request) {
-    if (phase_ == Phase::stopped) return;  // after stop() nothing is answered any more
     const uint64_t id = ++last_request_;
+    if (phase_ == Phase::stopped) return;  // after stop() nothing is answered any more
     requests_.emplace(id, std::move(request));
     if (ready()) try_send(id);
+}
+
+std::optional<SlotTable::Slot> MetaClient::slot_of(uint64_t request) const {
+    auto it = requests_.find(request);
+    if (it == requests_.end() || !it->second.slot) return std::nullopt;
+    return SlotTable::Slot{it->second.mutation->slot, it->second.mutation->sequence};
 }
 
 bool MetaClient::take_slot(uint64_t id, Request& request) {
@@ -157,6 +163,9 @@ void MetaClient::on_reply(uint64_t id, uint64_t try_number, RpcReply reply) {
     Request& request = it->second;
     const uint64_t link = request.sent_on;
     request.sent_on = 0;
+    // While we search, the attach under way declares what we held when it was sent: a lease in this
+    // answer is not among it, and the leader takes it back [27]. Asked again once we are attached.
+    if (!ready()) return;
     MetaAnswer answer = to_answer(reply);
     answer.tries = request.tries;
     const Errc code = answer.status.code();

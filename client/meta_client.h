@@ -45,8 +45,8 @@ struct MetaAnswer {
 using MetaDone = std::function<void(MetaAnswer)>;
 
 struct MetaEvents {
-    // What the session holds, for Attach to metad number `at` (in the order of the options).
-    std::function<std::vector<wire::OpenRecordT>(size_t at)> declare;
+    // What the session holds, for Attach.
+    std::function<std::vector<wire::OpenRecordT>()> declare;
     std::function<void(const wire::RecallT&)> on_recall;
     std::function<void()> on_lease;  // the lease time was extended (attached or renewed)
     std::function<void()> on_session_lost;
@@ -97,7 +97,9 @@ public:
     // Asks for the lease to be renewed now (a refusal elsewhere says that the session may be gone).
     void renew_now();
 
-    size_t leader_index() const { return leader_; }  // with ready()
+    uint64_t last_request() const { return last_request_; }  // number of the last one made
+    // Slot and sequence number of a mutation without an answer; nothing if it was never sent.
+    std::optional<SlotTable::Slot> slot_of(uint64_t request) const;
     std::string leader_address() const;
     std::string waits_for() const;  // for people
     uint64_t requests_sent() const { return requests_sent_; }

@@ -185,10 +185,11 @@ void MetaClient::probe(size_t at) {
     const bool attach = session_ != 0;
     if (attach) {
         wire::AttachT op;
-        for (wire::OpenRecordT& record : events_.declare(at)) {
+        for (wire::OpenRecordT& record : events_.declare()) {
             op.opens.push_back(std::make_unique<wire::OpenRecordT>(std::move(record)));
         }
         op.last_recall = last_recall_;
+        op.number = number;
         request.op.Set(std::move(op));
     } else {
         wire::OpenSessionT op;
@@ -312,7 +313,8 @@ void MetaClient::on_renewed(uint64_t link, Nanos sent, RpcReply reply) {
         events_.on_lease();
     } else if (code == Errc::no_session || code == Errc::fenced) {
         session_lost();
-    } else if (code == Errc::not_leader || code == Errc::timeout || code == Errc::disconnected) {
+    } else if (code == Errc::not_leader || code == Errc::timeout || code == Errc::disconnected ||
+               code == Errc::unavailable) {
         // A leader that does not answer may hang: ask the others (and then it again).
         lost_leader(&answer.reply);
     }

@@ -45,6 +45,7 @@ struct LiveSession {
     SessionId id;
     std::shared_ptr<RpcPeer> peer;      // null: not connected
     bool attached = false;              // has declared its opens to this leader
+    uint64_t last_attach = 0;           // number of that declaration
     bool renewable = true;              // false: it owes us an acknowledgement for too long [28]
     bool ending = false;                // being fenced or closed: refused
     Nanos last_renewed = 0;             // its leases end client_lease after that, at the latest

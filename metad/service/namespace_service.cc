@@ -198,6 +198,11 @@ Bytes NamespaceService::with_volatile_parts(const RunningPtr& run, Bytes reply) 
     auto message = wire::decode<wire::MetaReply>(reply);
     if (!session || !message || !message->attr) return reply;
     const InodeId ino{message->attr->ino};
+    // What was stored with the slot is of the day of the command. A lease that is given now needs
+    // the file as it is now; one that is gone meanwhile gets none.
+    auto now = leader_.state.inode(ino);
+    if (!now) return reply;
+    message->attr = std::make_unique<wire::AttrT>(std::move(*now));
     const bool writer = (make->open_flags & static_cast<uint32_t>(wire::OpenFlags::write)) != 0;
     // If it was there already its lease may have to be recalled first: complete_open() grants none
     // then, and the client asks for it when it needs it.

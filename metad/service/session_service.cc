@@ -70,8 +70,11 @@ void SessionService::dispatch(const std::shared_ptr<RpcPeer>& peer,
     if (!session) return answer(failed(Errc::no_session, "the session was ended or never opened"));
     if (const auto* op = request.op.AsAttach()) return attach(peer, id, *op, answer);
     if (request.op.AsCloseSession()) return close_session(id, answer);
-    if (!session->attached) return answer(failed(Errc::unavailable, "attach first"));
-    if (const auto* op = request.op.AsRenew()) return renew(peer, *session, *op, answer);
+    // On another connection than the attached one it is late: what it undoes may be of later [27].
+    if (!session->attached || session->peer != peer) {
+        return answer(failed(Errc::unavailable, "attach first"));
+    }
+    if (const auto* op = request.op.AsRenew()) return renew(*session, *op, answer);
     if (const auto* op = request.op.AsOpen()) {
         when_recovered([this, id, op = *op, answer] { open(id, op, answer); });
     } else if (const auto* release = request.op.AsRelease()) {
@@ -118,14 +121,27 @@ void SessionService::open_session(const std::shared_ptr<RpcPeer>& peer,
             const bool is_new = !leader_.sessions.contains(id);
             LiveSession& session = leader_.sessions[id];
             session.id = id;
-            session.peer = peer;
             session.last_renewed = leader_.loop.now();
-            if (is_new) session.attached = true;
+            if (is_new) {
+                session.peer = peer;
+                session.attached = true;
+            }
             fill_nodes(&*reply);
             check_recovered();
         }
         answer(*reply);
     });
+}
+
+// A lease that the session may have given back already: by what the state says of that commit.
+Lease SessionService::declared_lease(SessionId id, const wire::OpenRecordT& open) const {
+    wire::MetaReplyT stored;
+    const bool released =
+        open.release_sequence != 0 &&
+        leader_.state.check_slot(id, open.release_slot, open.release_sequence, &stored) ==
+            SlotCheck::repeat &&
+        stored.errc == 0;
+    return released ? Lease::none : static_cast<Lease>(open.lease);
 }
 
 void SessionService::attach(const std::shared_ptr<RpcPeer>& peer,
@@ -134,14 +150,21 @@ void SessionService::attach(const std::shared_ptr<RpcPeer>& peer,
                             const Answer& answer) {
     LiveSession& session = *leader_.session(id);
     const Nanos now = leader_.loop.now();
+    if (op.number < session.last_attach) {
+        return answer(failed(Errc::superseded, "a later attach came first"));
+    }
+    session.last_attach = op.number;
     session.peer = peer;
     session.last_renewed = now;
+    // A lease that was granted in an answer which the client had not got when it sent this is not
+    // declared and ends below: a repeat of the request must not be told of it again.
+    session.answered.clear();
     std::set<InodeId> declared;
     for (const auto& open : op.opens) {
         const InodeId ino{open->ino};
         declared.insert(ino);
         if (open->readers + open->writers > 0) leader_.leases.add_opener(id, ino, open->writers > 0);
-        const auto mode = static_cast<Lease>(open->lease);
+        const Lease mode = declared_lease(id, *open);
         if (mode == Lease::none) {
             leader_.leases.give_back(id, ino, now);
         } else if (!session.attached && leader_.leases.grantable(id, ino)) {
@@ -167,12 +190,8 @@ void SessionService::attach(const std::shared_ptr<RpcPeer>& peer,
     check_recovered();
 }
 
-void SessionService::renew(const std::shared_ptr<RpcPeer>& peer,
-                           LiveSession& session,
-                           const wire::RenewT& op,
-                           const Answer& answer) {
+void SessionService::renew(LiveSession& session, const wire::RenewT& op, const Answer& answer) {
     wire::MetaReplyT reply;
-    session.peer = peer;
     if (session.renewable) {
         session.last_renewed = leader_.loop.now();
         reply.value = static_cast<uint64_t>(leader_.settings.client_lease);

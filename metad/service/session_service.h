@@ -43,14 +43,12 @@ private:
     void open_session(const std::shared_ptr<RpcPeer>& peer,
                       const wire::OpenSessionT& op,
                       const Answer& answer);
+    Lease declared_lease(SessionId id, const wire::OpenRecordT& open) const;
     void attach(const std::shared_ptr<RpcPeer>& peer,
                 SessionId id,
                 const wire::AttachT& op,
                 const Answer& answer);
-    void renew(const std::shared_ptr<RpcPeer>& peer,
-               LiveSession& session,
-               const wire::RenewT& op,
-               const Answer& answer);
+    void renew(LiveSession& session, const wire::RenewT& op, const Answer& answer);
     void close_session(SessionId id, const Answer& answer);
     void open(SessionId id, const wire::OpenT& op, const Answer& answer);
     void acquire(SessionId id, const wire::AcquireLeaseT& op, const Answer& answer);

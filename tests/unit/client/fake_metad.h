@@ -380,6 +380,13 @@ private:
         state_.clock_ns = std::max(state_.clock_ns + 1, loop_.wall_now());
         return state_.clock_ns;
     }
+    // Whether the commit that gives the lease back was carried out.
+    bool released(uint64_t session, const wire::OpenRecordT& record) {
+        if (record.release_sequence == 0) return false;
+        const FakeState::Slot& slot = state_.slots[{session, record.release_slot}];
+        if (slot.sequence != record.release_sequence) return false;
+        return wire::decode<wire::MetaReply>(slot.reply)->errc == 0;
+    }
     void attach(RpcPeer& peer,
                 uint64_t session,
                 const wire::AttachT& op,
@@ -394,6 +401,7 @@ private:
             Lease& lease = leases_[record->ino];
             declared.insert(record->ino);
             if (record->readers + record->writers > 0) lease.openers[session] = record->writers > 0;
+            if (released(session, *record)) record->lease = wire::LeaseMode::none;
             if (record->lease == wire::LeaseMode::none) {
                 if (lease.holder == session) free_lease(record->ino);
             } else if (!known && lease.holder == 0) {
