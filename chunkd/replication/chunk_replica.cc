@@ -136,8 +136,12 @@ Status ChunkReplica::write_epoch(const Configuration& config, StatusDone done) {
 }
 
 void ChunkReplica::adopt(const Configuration& config, bool from_metad, StatusDone done) {
-    auto finish = [&done](const Status& status) {
-        if (done) done(status);
+    auto finish = [this, &done](const Status& status) {
+        if (!done) return;
+        // What is here may still be on its way to the disk: the same log makes it durable first.
+        if (!status.is_ok() || !has_ || unsynced_ == 0) return done(status);
+        const Status queued = persist_record(done);
+        if (!queued.is_ok()) done(queued);
     };
     if (config.epoch < config_.epoch) return finish(Status());
     if (config.epoch == config_.epoch && !config_.members.empty()) {

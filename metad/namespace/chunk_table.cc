@@ -23,6 +23,9 @@ std::vector<NodeId> unpack_nodes(View bytes) {
     return nodes;
 }
 
+// The index and the query of marked chunks say 64.
+static_assert(kMarksToTrim * 16 == 64);
+
 Bytes pack_marks(const std::vector<ShrinkMark>& marks) {
     Bytes bytes(marks.size() * 16);
     for (size_t i = 0; i < marks.size(); ++i) {
@@ -119,7 +122,7 @@ ChunkTable::ChunkTable(Db& db, Totals& totals)
                   " AND member_count=?1 AND id>?2 ORDER BY id LIMIT ?3"),
       page_marked_(db,
                    "SELECT " CHUNK_COLUMNS
-                   " FROM chunk c WHERE length(marks) > 0 AND id>?1"
+                   " FROM chunk c WHERE length(marks) >= 64 AND id>?1"
                    " ORDER BY id LIMIT ?2"),
       count_of_node_(db, "SELECT count(*) FROM chunk_node WHERE node=?1"),
       put_node_(db,

@@ -54,7 +54,8 @@ public:
         " joiner INTEGER, absent BLOB, marks BLOB, wanted INTEGER, owner INTEGER, idx INTEGER,"
         " refs INTEGER);"
         "CREATE INDEX chunk_short ON chunk(member_count, id) WHERE member_count < wanted;"
-        "CREATE INDEX chunk_marked ON chunk(id) WHERE length(marks) > 0;"
+        // 16 bytes a mark: chunks with at least kMarksToTrim of them
+        "CREATE INDEX chunk_marked ON chunk(id) WHERE length(marks) >= 64;"
         // role: 1 member, 2 joiner, 3 absent
         "CREATE TABLE chunk_node(node INTEGER, chunk INTEGER, role INTEGER, PRIMARY KEY(node,"
         " chunk)) WITHOUT ROWID";

@@ -54,6 +54,9 @@ struct ShrinkMark {
     bool operator==(const ShrinkMark&) const = default;
 };
 
+// Chunks with fewer marks are left as they are: an ordinary truncate leaves one.
+inline constexpr size_t kMarksToTrim = 4;
+
 // A chunk: its configuration and whose data it is.
 struct ChunkRow {
     ChunkId id;

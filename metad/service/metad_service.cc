@@ -7,6 +7,7 @@
 #include "metad/service/admin_service.h"
 #include "metad/service/config_service.h"
 #include "metad/service/housekeeper.h"
+#include "metad/service/mark_trimmer.h"
 #include "metad/service/namespace_service.h"
 #include "metad/service/node_service.h"
 #include "metad/service/session_service.h"
@@ -28,8 +29,14 @@ struct MetadService::Leadership {
         : leader(std::make_shared<Leader>(loop, consensus, state, settings, prng)),
           configs(*leader),
           sessions(*leader, configs),
-          names(*leader, sessions),
-          nodes(*leader, configs, [this] { sessions.tick(); }),
+          marks(*leader, configs),
+          names(*leader, sessions, [this] { marks.tick(); }),
+          nodes(*leader,
+                configs,
+                {[this] { sessions.tick(); },
+                 [this](NodeId node, ChunkId chunk, Epoch epoch) {
+                     marks.adopted(node, chunk, epoch);
+                 }}),
           housekeeper(*leader, configs, sessions),
           quick(loop),
           slow(loop) {
@@ -37,12 +44,16 @@ struct MetadService::Leadership {
             configs.tick();
             sessions.tick();
         });
-        slow.repeat(kBeat, [this] { housekeeper.tick(); });
+        slow.repeat(kBeat, [this] {
+            housekeeper.tick();
+            marks.tick();
+        });
     }
 
     std::shared_ptr<Leader> leader;
     ConfigService configs;
     SessionService sessions;
+    MarkTrimmer marks;
     NamespaceService names;
     NodeService nodes;
     Housekeeper housekeeper;

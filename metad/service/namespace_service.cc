@@ -33,6 +33,12 @@ bool releases_lease(const wire::MutationT& mutation) {
     return false;
 }
 
+bool may_cut(const wire::MutationT& mutation) {
+    if (mutation.op.AsAllocate()) return true;
+    const auto* op = mutation.op.AsSetAttr();
+    return op && (op->valid & static_cast<uint32_t>(wire::SetAttrBits::size)) != 0;
+}
+
 // Of our own reply: no need to verify it.
 Errc errc_of(const Bytes& reply) {
     return static_cast<Errc>(flatbuffers::GetRoot<wire::MetaReply>(reply.data())->errc());
@@ -188,6 +194,7 @@ void NamespaceService::applied(const RunningPtr& run, Result<Bytes> reply) {
     Bytes full = with_volatile_parts(run, std::move(*reply));
     unblock(run);
     finish(run, full);
+    if (may_cut(run->mutation)) cut_();
 }
 
 // What only this leader's memory knows: the lease that comes with an open.

@@ -19,8 +19,9 @@ namespace lumeofs::metad {
 
 class NamespaceService {
 public:
-    NamespaceService(Leader& leader, SessionService& sessions)
-        : leader_(leader), sessions_(sessions) {}
+    // `cut` is called after each operation that may have cut a chunk, or found no room for the mark.
+    NamespaceService(Leader& leader, SessionService& sessions, std::function<void()> cut)
+        : leader_(leader), sessions_(sessions), cut_(std::move(cut)) {}
 
     void handle_mutation(const RpcRequest& request);
     void handle_query(const RpcRequest& request);
@@ -44,6 +45,7 @@ private:
 
     Leader& leader_;
     SessionService& sessions_;
+    std::function<void()> cut_;
 };
 
 }  // namespace lumeofs::metad

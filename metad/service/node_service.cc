@@ -135,7 +135,7 @@ void NodeService::register_node(const std::shared_ptr<RpcPeer>& peer,
         reply.nodes_version = leader_.state.nodes_version();
         LFS_LOG(info, "chunkd {} registered, incarnation {}", id.value, incarnation.value);
         responder.reply_ok(wire::encode<wire::RegisterReply>(reply));
-        beat_();
+        events_.beat();
     });
 }
 
@@ -195,20 +195,25 @@ void NodeService::heartbeat(const std::shared_ptr<RpcPeer>& peer,
         give_orders(*node, &reply);
     }
     responder.reply_ok(wire::encode<wire::HeartbeatReply>(reply));
-    beat_();
+    events_.beat();
 }
 
 void NodeService::finish_orders(LiveNode& node, const std::vector<uint64_t>& done) {
     wire::ApplyGarbageDoneT command;
     command.node = node.node.value;
+    std::vector<std::pair<ChunkId, Epoch>> adopted;
     for (uint64_t number : done) {
         auto it = node.orders.find(number);
         if (it == node.orders.end()) continue;
+        const wire::ChunkGrantT& grant = *it->second.grant;
         if (it->second.kind == wire::OrderKind::remove_chunk) {
-            command.chunks.push_back(it->second.grant->chunk);
+            command.chunks.push_back(grant.chunk);
+        } else if (it->second.kind == wire::OrderKind::adopt) {
+            adopted.emplace_back(ChunkId{grant.chunk}, Epoch{grant.epoch});
         }
         node.orders.erase(it);
     }
+    for (const auto& [chunk, epoch] : adopted) events_.adopted(node.node, chunk, epoch);
     if (command.chunks.empty()) return;
     wire::CommandOpUnion op;
     op.Set(std::move(command));
@@ -236,9 +241,13 @@ void NodeService::give_orders(LiveNode& node, wire::HeartbeatReplyT* reply) {
             node.orders.emplace(order.number, std::move(order));
         }
     }
-    for (const auto& [number, order] : node.orders) {
-        if (reply->orders.size() == kOrdersPerBeat) break;
-        reply->orders.push_back(std::make_unique<wire::OrderT>(order));
+    // Removals last: nobody waits for them.
+    for (const bool removals : {false, true}) {
+        for (const auto& [number, order] : node.orders) {
+            if (reply->orders.size() == kOrdersPerBeat) break;
+            if ((order.kind == wire::OrderKind::remove_chunk) != removals) continue;
+            reply->orders.push_back(std::make_unique<wire::OrderT>(order));
+        }
     }
 }
 

@@ -14,9 +14,12 @@ namespace lumeofs::metad {
 
 class NodeService {
 public:
-    // `beat` is called after each heartbeat: somebody may have waited for what it acknowledged.
-    NodeService(Leader& leader, ConfigService& configs, std::function<void()> beat)
-        : leader_(leader), configs_(configs), beat_(std::move(beat)) {}
+    struct Events {
+        std::function<void()> beat;  // after each heartbeat: somebody may wait for what it said
+        std::function<void(NodeId, ChunkId, Epoch)> adopted;  // durably, by an order
+    };
+    NodeService(Leader& leader, ConfigService& configs, Events events)
+        : leader_(leader), configs_(configs), events_(std::move(events)) {}
 
     void handle(const std::shared_ptr<RpcPeer>& peer, const RpcRequest& request);
     void peer_closed(const RpcPeer* peer);
@@ -44,7 +47,7 @@ private:
 
     Leader& leader_;
     ConfigService& configs_;
-    std::function<void()> beat_;
+    Events events_;
 };
 
 }  // namespace lumeofs::metad

@@ -113,8 +113,12 @@ Reply trim_marks(OpContext& ctx, const wire::ApplyTrimMarksT& op) {
         const std::optional<ChunkRow> before = ctx.t.chunks.load(ChunkId{op.chunks[i]});
         if (!before) continue;
         ChunkRow after = *before;
-        std::erase_if(after.marks,
-                      [&](const ShrinkMark& mark) { return mark.epoch.value <= op.epochs[i]; });
+        // The newest stays: whether the chunk was cut after an epoch can be told by it alone.
+        if (after.marks.empty()) continue;
+        const Epoch newest = after.marks.back().epoch;
+        std::erase_if(after.marks, [&](const ShrinkMark& mark) {
+            return mark.epoch.value <= op.epochs[i] && mark.epoch != newest;
+        });
         if (after.marks == before->marks) continue;
         ctx.t.chunks.update(*before, after);
         ++changed;

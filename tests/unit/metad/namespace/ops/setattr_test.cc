@@ -60,8 +60,14 @@ TEST_CASE("truncate: marks stay for absent replicas until they are trimmed [6c]"
     wire::ApplyTrimMarksT trim;
     trim.chunks = {fs.row().id.value};
     trim.epochs = {fs.row().epoch.value};
+    CHECK(fs.command(trim).value == 0);
+    CHECK(fs.row().marks.size() == 1);  // the newest tells whether it was cut after an epoch
+    fs.truncate(fs.ino, 100);
+    fs.truncate(fs.ino, 60);
+    CHECK(fs.row().marks.size() == 2);
     CHECK(fs.command(trim).value == 1);
-    CHECK(fs.row().marks.empty());
+    CHECK(fs.row().marks.size() == 1);
+    CHECK(fs.row().marks[0].truncate_to == 60);
 }
 
 TEST_CASE("truncate: a grant never comes without the marks [6d]") {
