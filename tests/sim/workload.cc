@@ -226,18 +226,6 @@ Bytes Actor::flat(const client::ReadData& data) {
     return bytes;
 }
 
-void Actor::changed(PrivateFile& file, Bytes content) {
-    file.unsynced = true;
-    file.older.push_back(file.now);
-    file.now = std::move(content);
-}
-
-void Actor::synced(PrivateFile& file) {
-    file.unsynced = false;
-    file.synced = file.now;
-    file.older.clear();
-}
-
 void Actor::close(client::HandleId handle, Step then) {
     auto release = [this, handle, then = std::move(then)] { vfs().release(handle, want_ok(then)); };
     if (random_.chance(4, 5)) return vfs().flush({}, handle, want_ok(release));
@@ -271,8 +259,8 @@ void Actor::write_file(const std::string& name) {
     begin("write");
     FilePtr file = names_[name];
     const bool append = random_.chance(1, 4);
-    const uint64_t offset = append ? file->now.size()
-                                   : random_.below(std::min(kPrivateMax, file->now.size() + 20'000));
+    const uint64_t offset = append ? file->size()
+                                   : random_.below(std::min(kPrivateMax, file->size() + 20'000));
     uint64_t size = random_.between(1, random_.chance(1, 3) ? 5'000 : 70'000);
     if (random_.chance(1, 12)) size = random_.between(1, 1'500'000);
     if (offset + size > kPrivateMax) return done();
@@ -281,17 +269,14 @@ void Actor::write_file(const std::string& name) {
     vfs().lookup({}, home_, name, want<client::Attr>([=, this](const client::Attr& attr) {
         vfs().open({}, attr.ino, kReadWrite | (append ? client::OpenMode::kAppend : 0),
                    want<client::Opened>([=, this](const client::Opened& open) {
-            Bytes content = file->now;
-            if (content.size() < offset + size) content.resize(offset + size);
-            std::memcpy(content.data() + offset, bytes.data(), size);
-            changed(*file, std::move(content));
+            file->write(offset, View(bytes));
             vfs().write({}, open.handle, offset, Buffer::copy_of(View(bytes)),
                         want<uint64_t>([=, this](uint64_t wrote) {
                 if (wrote != size) return cluster_.fail(state() + ": a short write");
                 auto end = [=, this] { close(open.handle, [this] { done(); }); };
                 if (!sync) return end();
                 vfs().fsync({}, open.handle, random_.chance(1, 2), want_ok([=, this] {
-                    if (epoch() == op_epoch_) synced(*file);
+                    if (epoch() == op_epoch_) file->synced();
                     end();
                 }));
             }));
@@ -302,20 +287,19 @@ void Actor::write_file(const std::string& name) {
 void Actor::read_file(const std::string& name) {
     begin("read");
     FilePtr file = names_[name];
-    const uint64_t offset = random_.below(file->now.size() + 1);
+    const uint64_t offset = random_.below(file->size() + 1);
     const uint64_t size = random_.between(1, random_.chance(1, 4) ? kPrivateMax : 130'000);
     vfs().lookup({}, home_, name, want<client::Attr>([=, this](const client::Attr& attr) {
         vfs().open({}, attr.ino, 0, want<client::Opened>([=, this](const client::Opened& open) {
             vfs().read({}, open.handle, offset, size, want<client::ReadData>([=, this](const client::ReadData& data) {
                 const Bytes got = flat(data);
-                const size_t expected = std::min<size_t>(size, file->now.size() - offset);
+                const size_t expected = std::min<size_t>(size, file->size() - offset);
                 if (epoch() == op_epoch_) {
                     if (got.size() != expected) {
-                        return cluster_.fail(fmt::format("{}: {} at {}: {} bytes, expected {} (size {})", state(), name, offset, got.size(), expected, file->now.size()));
+                        return cluster_.fail(fmt::format("{}: {} at {}: {} bytes, expected {} (size {})", state(), name, offset, got.size(), expected, file->size()));
                     }
-                    for (size_t i = 0; i < expected; ++i) {
-                        if (got[i] == file->now[offset + i]) continue;
-                        return cluster_.fail(fmt::format("{}: {} byte {}: {} instead of {} (size {})", state(), name, offset + i, got[i], file->now[offset + i], file->now.size()));
+                    if (std::string wrong = file->read(offset, got); !wrong.empty()) {
+                        return cluster_.fail(state() + ": " + name + ": " + wrong);
                     }
                 }
                 close(open.handle, [this] { done(); });
@@ -328,15 +312,14 @@ void Actor::truncate_file(const std::string& name) {
     begin("truncate");
     FilePtr file = names_[name];
     client::SetAttrs attrs;
-    attrs.size = random_.below(random_.chance(1, 4) ? 6'000 : std::min(kPrivateMax, file->now.size() + 90'000) + 1);
+    attrs.size = random_.below(random_.chance(1, 4) ? 6'000 : std::min(kPrivateMax, file->size() + 90'000) + 1);
     vfs().lookup({}, home_, name, want<client::Attr>([=, this](const client::Attr& attr) {
-        Bytes content = file->now;
-        content.resize(*attrs.size);
-        changed(*file, std::move(content));
+        file->truncate(*attrs.size);
         vfs().setattr({}, attr.ino, 0, attrs, want<client::Attr>([=, this](const client::Attr& now) {
-            if (now.size != file->now.size()) {
-                return cluster_.fail(fmt::format("{}: size {} instead of {}", state(), now.size, file->now.size()));
+            if (now.size != file->size()) {
+                return cluster_.fail(fmt::format("{}: size {} instead of {}", state(), now.size, file->size()));
             }
+            if (epoch() == op_epoch_) file->truncated();
             done();
         }));
     }));
@@ -373,8 +356,8 @@ void Actor::stat_name(const std::string& name) {
     FilePtr file = names_[name];
     vfs().lookup({}, home_, name, want<client::Attr>([=, this](const client::Attr& attr) {
         vfs().getattr({}, attr.ino, 0, want<client::Attr>([=, this](const client::Attr& now) {
-            if (epoch() == op_epoch_ && now.size != file->now.size()) {
-                return cluster_.fail(fmt::format("{}: {} has size {} instead of {}", state(), name, now.size, file->now.size()));
+            if (epoch() == op_epoch_ && now.size != file->size()) {
+                return cluster_.fail(fmt::format("{}: {} has size {} instead of {}", state(), name, now.size, file->size()));
             }
             done();
         }));
@@ -464,45 +447,11 @@ void Actor::compare_file(const std::vector<std::string>& names, size_t at) {
     FilePtr file = names_[names[at]];
     if (!file) return compare_file(names, at + 1);
     read_whole(names[at], [=, this](const Bytes& found) {
-        settle(names[at], *file, found);
+        if (std::string wrong = file->settle(found, cluster_.world.now()); !wrong.empty()) {
+            return cluster_.fail(state() + ": after trouble " + names[at] + ": " + wrong);
+        }
         compare_file(names, at + 1);
     });
-}
-
-void Actor::settle(const std::string& name, PrivateFile& file, const Bytes& found) {
-    std::vector<const Bytes*> candidates = {&file.now};
-    if (file.unsynced) {
-        candidates.push_back(&file.synced);
-        for (const Bytes& older : file.older) candidates.push_back(&older);
-    }
-    const bool size_ok = std::any_of(candidates.begin(), candidates.end(), [&](const Bytes* c) { return c->size() == found.size(); });
-    // Sizes of flushed parts lie between those that were answered.
-    const auto [low, high] = std::minmax_element(candidates.begin(), candidates.end(), [](const Bytes* a, const Bytes* b) { return a->size() < b->size(); });
-    if (!size_ok && (!file.unsynced || found.size() < (*low)->size() || found.size() > (*high)->size())) {
-        return cluster_.fail(fmt::format("{}: after trouble {} has {} bytes, expected {} (synced {})", state(), name, found.size(), file.now.size(), file.synced.size()));
-    }
-    for (size_t i = 0; i < found.size(); ++i) {
-        if (i < file.now.size() && file.now[i] == found[i]) continue;
-        bool right = false;
-        for (const Bytes* c : candidates) {
-            if (i < c->size() ? (*c)[i] == found[i] : found[i] == 0) right = true;
-        }
-        if (right) continue;
-        size_t run = i;
-        while (run < found.size() && run < file.now.size() && found[run] != file.now[run]) ++run;
-        return cluster_.fail(fmt::format(
-            "{}: after trouble {} bytes [{}, {}) of {} are {} .., which they never were (expected {}, synced {}, {} "
-            "unsynced changes, last settled at {:.3f} s, now {:.3f} s; before that it had the byte: {})",
-            state(), name, i, run, found.size(), found[i], i < file.now.size() ? file.now[i] : -1,
-            i < file.synced.size() ? file.synced[i] : -1, file.older.size(),
-            static_cast<double>(file.settled_at) / 1e9, static_cast<double>(cluster_.world.now()) / 1e9,
-            i < file.lost.size() && file.lost[i] == found[i]));
-    }
-    file.lost = file.now;
-    file.settled_at = cluster_.world.now();
-    file.now = found;
-    // What was found may still be unsynced nowhere: it was read from the cluster.
-    synced(file);
 }
 
 void Actor::read_whole(const std::string& name, std::function<void(Bytes)> then) {
@@ -627,8 +576,13 @@ void Actor::final_checks(int file) {
         }
         FilePtr content = names_[names[at]];
         read_whole(names[at], [=, this](const Bytes& found) {
-            if (epoch() == op_epoch_ && found != content->now) {
-                return cluster_.fail(fmt::format("{}: at the end {} has {} bytes that differ from the expected {}", state(), names[at], found.size(), content->now.size()));
+            if (epoch() == op_epoch_) {
+                std::string wrong = found.size() == content->size()
+                                        ? content->read(0, found)
+                                        : fmt::format("{} bytes", found.size());
+                if (!wrong.empty()) {
+                    return cluster_.fail(state() + ": at the end " + names[at] + ": " + wrong);
+                }
             }
             (*step)(at + 1);
         });

@@ -18,6 +18,7 @@
 
 #include "tests/sim/cluster.h"
 #include "tests/sim/history.h"
+#include "tests/sim/private_file.h"
 
 namespace lumeofs::sim {
 
@@ -50,15 +51,6 @@ public:
     std::string state() const;  // for people: what it is doing
 
 private:
-    struct PrivateFile {
-        Bytes now;
-        Bytes synced;
-        bool unsynced = false;
-        uint64_t smallest = 0, largest = 0;  // sizes since the last sync
-        std::vector<Bytes> older;            // contents between
-        Bytes lost;                          // what was expected when it was last settled
-        Nanos settled_at = 0;
-    };
     using FilePtr = std::shared_ptr<PrivateFile>;
     using Names = std::map<std::string, FilePtr>;  // null: a directory
     using Step = std::function<void()>;
@@ -82,7 +74,6 @@ private:
     void recover();
     void compare_names(const client::DirPage& page);
     void compare_file(const std::vector<std::string>& names, size_t at);
-    void settle(const std::string& name, PrivateFile& file, const Bytes& found);
     void read_whole(const std::string& name, std::function<void(Bytes)> then);
     void list(std::function<void(client::DirPage)> then);
 
@@ -100,8 +91,6 @@ private:
     void open_shared(int file, uint32_t flags, std::function<void(client::HandleId)> then);
     void lock_step();
     void close(client::HandleId handle, Step then);
-    void changed(PrivateFile& file, Bytes content);
-    static void synced(PrivateFile& file);
     void final_checks(int file);
     std::optional<std::string> any_file();
     static Bytes flat(const client::ReadData& data);
