@@ -42,8 +42,9 @@ public:
     // not appended, or it may or may not be applied later: the caller's client repeats it in its
     // slot), busy (bounded queue is full).
     virtual void propose(Bytes command, std::function<void(Result<Bytes>)> done) = 0;
-    // Calls `done` with ok once everything that was committed anywhere before this call is applied
-    // here (ReadIndex, batched), or with not_leader / unavailable.
+    // Calls `done` with ok once everything that was answered anywhere before this call is applied
+    // here, or with not_leader / unavailable. At once, from inside the call, while the lease of the
+    // leader holds; else by a batched ReadIndex.
     virtual void read_barrier(std::function<void(Status)> done) = 0;
 
     // Leader of the current term whose first entry is applied here.

@@ -144,6 +144,7 @@ private:
     void schedule_work();
     void on_tick();
     void publish_leadership();
+    bool read_lease_holds() const;
     void fail(const Status& why);
     void fail_waiters(const Status& why);
 

@@ -93,6 +93,8 @@ public:
         }
     }
 
+    bool empty() const { return asked_.empty() && confirmed_.empty(); }
+
 private:
     std::map<uint64_t, std::vector<ReadDone>> asked_;
     std::map<LogIndex, std::vector<ReadDone>> confirmed_;

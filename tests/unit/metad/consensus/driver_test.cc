@@ -247,20 +247,31 @@ TEST_CASE("a snapshot install is cut short at every disk operation and ends well
     }
 }
 
-TEST_CASE("a read barrier waits for a quorum of now") {
+TEST_CASE("a read barrier passes at once under the leader's lease, and never beyond it") {
     FakeCluster cluster(3);
     cluster.start_all();
     const uint64_t leader = cluster.wait_for_leader();
     REQUIRE(cluster.propose(leader, "x").is_ok());
     CHECK(cluster.barrier(leader).is_ok());
     CHECK(cluster.barrier(other_than(leader)).code() == Errc::not_leader);
-    // Cut off from both: it still believes that it leads, but no barrier passes.
+    const uint64_t frames = cluster.driver(leader).frames_sent();
+    cluster.loop.post([&] {
+        bool answered = false;
+        cluster.driver(leader).read_barrier([&](Status status) { answered = status.is_ok(); });
+        CHECK(answered);
+    });
+    cluster.loop.run_for(0);
+    CHECK(cluster.driver(leader).frames_sent() == frames);
+    // Cut off from both: it still believes that it leads, but when the others may elect another
+    // leader no barrier passes any more.
     for (uint64_t id = 1; id <= 3; ++id) {
         if (id != leader) cluster.stop(id);
     }
     CHECK(cluster.driver(leader).is_ready_leader());
     const Nanos contact = cluster.driver(leader).quorum_contact();
     CHECK(contact >= 0);
+    cluster.loop.run_for(contact + kElectionTimeoutMin * 3 / 4 - cluster.loop.now());
+    CHECK(cluster.driver(leader).is_ready_leader());
     CHECK_FALSE(cluster.barrier(leader, 10 * kSecond).is_ok());
     CHECK(cluster.driver(leader).quorum_contact() == -1);
     CHECK_FALSE(cluster.driver(leader).is_ready_leader());
