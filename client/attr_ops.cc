@@ -49,12 +49,17 @@ Attr Core::shown(const Inode& inode) const {
     return attr;
 }
 
-Attr Core::overlaid(const wire::AttrT& wire) const {
-    Attr attr = to_attr(wire);
+Attr Core::overlaid(Attr attr) const {
     const InodePtr inode = find(attr.ino);
     if (inode && (inode->lease == wire::LeaseMode::write || inode->reacquire))
         lay_over(*inode, &attr);
     return attr;
+}
+
+std::optional<Attr> Core::cached_attr(const Caller& caller, InodeId ino) const {
+    if (!cache_counts(caller)) return std::nullopt;
+    const std::optional<Attr> attr = names_.attr(ino);
+    return attr ? std::optional<Attr>(overlaid(*attr)) : std::nullopt;
 }
 
 bool Core::attr_usable(const Inode& inode) const { return inode.attr_known && lease_counts(inode); }
@@ -84,17 +89,21 @@ void Core::getattr(const Caller& caller, InodeId ino, Done<Attr> done) {
         inode->after_release.push_back([=, this] { getattr(caller, ino, done); });
         return;
     }
+    if (const std::optional<Attr> attr = cached_attr(caller, ino)) return done(*attr);
     wire::GetAttrT op;
     op.ino = ino.value;
     wire::QueryOpUnion request;
     request.Set(std::move(op));
-    meta_.query(
-        caller, std::move(request), [this, done = std::move(done)](const MetaAnswer& answer) {
-            if (!answer.status.is_ok()) return done(answer.status);
-            if (!answer.reply.attr) return done(Errc::corrupt);
-            learn_attr(answer.reply);
-            done(overlaid(*answer.reply.attr));
-        });
+    meta_.query(caller,
+                std::move(request),
+                [this, epoch = names_.epoch(), done = std::move(done)](const MetaAnswer& answer) {
+                    if (!answer.status.is_ok()) return done(answer.status);
+                    if (!answer.reply.attr) return done(Errc::corrupt);
+                    names_.learn(answer.reply, epoch);
+                    drop_names_if_full();
+                    learn_attr(answer.reply);
+                    done(overlaid(to_attr(*answer.reply.attr)));
+                });
 }
 
 // --- setattr
@@ -134,7 +143,7 @@ void Core::send_setattr(
     if (attrs.kill_suid) add(Bits::kill_suid);
     wire::MutationOpUnion request;
     request.Set(std::move(op));
-    meta_.mutate(urgency, Binding::free, caller, std::move(request), std::move(done));
+    mutate(urgency, Binding::free, caller, std::move(request), std::move(done));
 }
 
 void Core::setattr(const Caller& caller, InodeId ino, SetAttrs attrs, Done<Attr> done) {
@@ -181,7 +190,7 @@ void Core::setattr_plain(const Caller& caller,
                      if (inode && cuts && inode->inline_data.size() > inode->attr.size) {
                          inode->inline_data.resize(inode->attr.size);
                      }
-                     done(overlaid(*answer.reply.attr));
+                     done(overlaid(to_attr(*answer.reply.attr)));
                  });
 }
 

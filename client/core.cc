@@ -56,7 +56,10 @@ Core::Core(Loop& loop, Transport& transport, Prng prng, ClientOptions options)
             prng.fork("meta"),
             options_,
             MetaEvents{
-                [this] { return declare(); },
+                [this] {
+                    names_.clear();  // the leader counts on it [32]
+                    return declare();
+                },
                 [this](const wire::RecallT& recall) { on_recall(recall); },
                 [this] { on_lease(); },
                 [this] { on_session_lost(); },
@@ -160,6 +163,37 @@ void Core::finish_stop(Nanos patience, const Status& status, StatusDone done) {
     });
 }
 
+// --- requests that change something
+
+void Core::mutate(Urgency urgency,
+                  Binding binding,
+                  const Caller& caller,
+                  wire::MutationOpUnion op,
+                  MetaDone done) {
+    auto kept_op = std::make_shared<const wire::MutationOpUnion>(op);
+    NameChange change = names_.begin(op);
+    meta_.mutate(urgency,
+                 binding,
+                 caller,
+                 std::move(op),
+                 [this, kept_op, change = std::move(change), done = std::move(done)](
+                     MetaAnswer answer) {
+                     names_.end(change, *kept_op, answer);
+                     drop_names_if_full();
+                     done(std::move(answer));
+                 });
+}
+
+void Core::drop_names_if_full() {
+    if (!names_.full()) return;
+    names_.clear();
+    wire::GiveBackT op;
+    op.ino = 0;
+    wire::SessionOpUnion request;
+    request.Set(std::move(op));
+    meta_.session_request(std::move(request), [](const MetaAnswer&) {});
+}
+
 // --- the table
 
 InodePtr Core::find(InodeId ino) const {
@@ -249,6 +283,7 @@ void Core::on_session_lost() {
     const auto inodes = std::exchange(inodes_, {});
     for (const auto& [ino, inode] : inodes) inode->lost = true;
     unknown_recalls_.clear();
+    names_.clear();
     chunks_.fail_writes();
     for (const auto& [ino, inode] : inodes) fail_inode(inode);
     for (Task& task : std::exchange(lease_time_waiters_, {})) task();

@@ -26,6 +26,7 @@
 #include "client/chunk_client.h"
 #include "client/inode_state.h"
 #include "client/meta_client.h"
+#include "client/name_cache.h"
 #include "client/op_tracker.h"
 #include "client/types.h"
 
@@ -146,9 +147,20 @@ private:
                       std::function<void(Result<wire::ChunkGrantT>)> done);
     uint64_t dirty_bytes() const { return dirty_bytes_; }
 
+    // core.cc: the ways to the leader, past the cache of names and attributes
+    void mutate(Urgency urgency,
+                Binding binding,
+                const Caller& caller,
+                wire::MutationOpUnion op,
+                MetaDone done);
+    void drop_names_if_full();
+    // Whether the cache may answer: our leases count, and the leader need not check permissions.
+    bool cache_counts(const Caller& caller) const { return !caller.check && meta_.lease_valid(); }
+
     // attr_ops.cc
-    Attr shown(const Inode& inode) const;          // committed attributes with our changes
-    Attr overlaid(const wire::AttrT& wire) const;  // the same for an answer of the leader
+    Attr shown(const Inode& inode) const;   // committed attributes with our changes
+    Attr overlaid(Attr attr) const;         // the same for an answer of the leader
+    std::optional<Attr> cached_attr(const Caller& caller, InodeId ino) const;
     bool attr_usable(const Inode& inode) const;
     void adopt_attr(Inode& inode, const wire::AttrT& wire);
     void learn_attr(const wire::MetaReplyT& reply);  // of an operation of ours on that inode
@@ -184,7 +196,7 @@ private:
     void adopt_layout(Inode& inode, const wire::MetaReplyT& reply, bool clear);
     void on_recall(const wire::RecallT& recall);
     void on_flush_recall(const InodePtr& inode, uint64_t number);
-    void acknowledge(InodeId ino, uint64_t number);
+    void acknowledge(InodeId ino, uint64_t number, wire::RecallKind kind);
     void wind_down(const InodePtr& inode);
     void advance_winding(const InodePtr& inode);
     void give_back(const InodePtr& inode);
@@ -288,6 +300,7 @@ private:
     Loop& loop_;
     const ClientOptions options_;
     OpTracker ops_;
+    NameCache names_;
     MetaClient meta_;
     ChunkClient chunks_;
     std::shared_ptr<char> alive_;

@@ -120,7 +120,7 @@ void Core::allocate(const InodePtr& inode) {
     op.move_out_version = inode->is_inline ? inode->attr.version : 0;
     wire::MutationOpUnion request;
     request.Set(std::move(op));
-    meta_.mutate(Urgency::flush,
+    mutate(Urgency::flush,
                  Binding::session,
                  kNobody,
                  std::move(request),
@@ -222,7 +222,7 @@ void Core::send_commit(const InodePtr& inode, uint64_t covered) {
     op.release = release;
     wire::MutationOpUnion request;
     request.Set(std::move(op));
-    meta_.mutate(Urgency::flush,
+    mutate(Urgency::flush,
                  Binding::session,
                  kNobody,
                  std::move(request),
@@ -257,7 +257,7 @@ void Core::send_inline(const InodePtr& inode, uint64_t covered) {
     op.release = release;
     wire::MutationOpUnion request;
     request.Set(std::move(op));
-    meta_.mutate(
+    mutate(
         Urgency::flush,
         Binding::session,
         kNobody,

@@ -131,6 +131,7 @@ struct Handle {
     InodeId ino;
     uint32_t flags = 0;  // OpenMode
     bool writer = false;
+    bool appends = false;  // O_APPEND, as fcntl has left it
     bool is_dir = false;
     uint32_t errors_seen = 0;
     ReadAhead read_ahead;
@@ -138,6 +139,7 @@ struct Handle {
     std::deque<DirEntry> entries;
     bool entries_end = false;
     uint64_t next_cookie = 0;  // that the first of `entries` follows
+    bool listing_kept = true;  // the attributes of the last reply's entries may be kept
 };
 using HandlePtr = std::shared_ptr<Handle>;
 

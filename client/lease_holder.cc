@@ -165,6 +165,11 @@ void Core::adopt_layout(Inode& inode, const wire::MetaReplyT& reply, bool clear)
 
 void Core::on_recall(const wire::RecallT& recall) {
     const InodeId ino{recall.ino};
+    if (recall.kind == wire::RecallKind::drop) {
+        names_.recall(ino, recall.last_grant);
+        drop_names_if_full();
+        return acknowledge(ino, recall.number, recall.kind);
+    }
     const InodePtr inode = find(ino);
     const bool revoke = recall.kind == wire::RecallKind::revoke;
     if (!inode) {
@@ -172,7 +177,7 @@ void Core::on_recall(const wire::RecallT& recall) {
             uint64_t& last = unknown_recalls_[ino];
             last = std::max(last, recall.last_grant);
         }
-        return revoke ? give_back_unknown(ino, recall.number) : acknowledge(ino, recall.number);
+        return revoke ? give_back_unknown(ino, recall.number) : acknowledge(ino, recall.number, recall.kind);
     }
     if (!revoke) return on_flush_recall(inode, recall.number);
     inode->void_grants = std::max(inode->void_grants, recall.last_grant);
@@ -183,19 +188,20 @@ void Core::on_recall(const wire::RecallT& recall) {
 
 void Core::on_flush_recall(const InodePtr& inode, uint64_t number) {
     if (inode->lease != wire::LeaseMode::write || !inode->dirty()) {
-        if (!inode->releasing) return acknowledge(inode->ino, number);
+        if (!inode->releasing) return acknowledge(inode->ino, number, wire::RecallKind::flush);
     }
     if (!inode->flush_recalls.insert(number).second) return;  // being obeyed
     flush_to(inode, inode->buffer.last_write(), false, [this, inode, number](const Status&) {
         inode->flush_recalls.erase(number);
-        if (!inode->lost) acknowledge(inode->ino, number);
+        if (!inode->lost) acknowledge(inode->ino, number, wire::RecallKind::flush);
     });
 }
 
-void Core::acknowledge(InodeId ino, uint64_t number) {
+void Core::acknowledge(InodeId ino, uint64_t number, wire::RecallKind kind) {
     wire::RecallAckT op;
     op.ino = ino.value;
     op.recall = number;
+    op.kind = kind;
     wire::SessionOpUnion request;
     request.Set(std::move(op));
     meta_.session_request(std::move(request), [](const MetaAnswer&) {});

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Names, extended attributes, directories, paths: each one request to the leader, nothing is kept.
+// Names, extended attributes, directories, paths: what the cache does not know is asked at the leader.
 #include <algorithm>
 #include <utility>
 
@@ -34,25 +34,39 @@ wire::MutationOpUnion mutation_of(T op) {
 }  // namespace
 
 void Core::lookup(const Caller& caller, InodeId parent, const std::string& name, Done<Attr> done) {
+    if (cache_counts(caller)) {
+        const std::optional<InodeId> child = names_.child(parent, name);
+        if (child && !*child) return done(Errc::noent);
+        if (child && (find(*child) || names_.attr(*child))) return getattr(caller, *child, done);
+    }
     wire::LookupT op;
     op.parent = parent.value;
     op.name = name;
     meta_.query(caller,
                 query_of(std::move(op)),
-                [this, caller, done = std::move(done)](const MetaAnswer& answer) {
-                    if (!answer.status.is_ok()) return done(answer.status);
-                    if (!answer.reply.attr) return done(Errc::corrupt);
-                    const InodePtr inode = find(InodeId{answer.reply.attr->ino});
+                [this, caller, parent, name, epoch = names_.epoch(), done = std::move(done)](
+                    const MetaAnswer& answer) {
+                    const Errc code = answer.status.code();
+                    const InodeId ino{answer.reply.attr ? answer.reply.attr->ino : 0};
+                    if (code == Errc::noent || (code == Errc::ok && ino)) {
+                        names_.learn_name(
+                            answer.reply, epoch, parent, name, code == Errc::ok ? ino : InodeId{});
+                    }
+                    if (code != Errc::ok) return done(answer.status);
+                    if (!ino) return done(Errc::corrupt);
+                    names_.learn(answer.reply, epoch);
+                    drop_names_if_full();
+                    const InodePtr inode = find(ino);
                     // Our last commit is under way: only after it do we know how large the file is.
                     if (inode && inode->releasing) return getattr(caller, inode->ino, done);
                     learn_attr(answer.reply);
-                    done(overlaid(*answer.reply.attr));
+                    done(overlaid(to_attr(*answer.reply.attr)));
                 });
 }
 
 void Core::make(const Caller& caller, wire::MakeT op, Done<Attr> done) {
     op.exclusive = true;
-    meta_.mutate(Urgency::normal,
+    mutate(Urgency::normal,
                  Binding::free,
                  caller,
                  mutation_of(std::move(op)),
@@ -73,7 +87,7 @@ void Core::readlink(const Caller& caller, InodeId ino, Done<std::string> done) {
 }
 
 void Core::link(const Caller& caller, wire::LinkT op, Done<Attr> done) {
-    meta_.mutate(Urgency::normal,
+    mutate(Urgency::normal,
                  Binding::free,
                  caller,
                  mutation_of(std::move(op)),
@@ -81,12 +95,12 @@ void Core::link(const Caller& caller, wire::LinkT op, Done<Attr> done) {
                      if (!answer.status.is_ok()) return done(answer.status);
                      if (!answer.reply.attr) return done(Errc::corrupt);
                      learn_attr(answer.reply);
-                     done(overlaid(*answer.reply.attr));
+                     done(overlaid(to_attr(*answer.reply.attr)));
                  });
 }
 
 void Core::unlink(const Caller& caller, wire::UnlinkT op, StatusDone done) {
-    meta_.mutate(Urgency::normal,
+    mutate(Urgency::normal,
                  Binding::free,
                  caller,
                  mutation_of(std::move(op)),
@@ -97,7 +111,7 @@ void Core::unlink(const Caller& caller, wire::UnlinkT op, StatusDone done) {
 }
 
 void Core::rename(const Caller& caller, wire::RenameT op, StatusDone done) {
-    meta_.mutate(Urgency::normal,
+    mutate(Urgency::normal,
                  Binding::free,
                  caller,
                  mutation_of(std::move(op)),
@@ -121,7 +135,7 @@ void Core::statfs(const Caller& caller, InodeId ino, Done<StatFs> done) {
 
 void Core::setxattr(const Caller& caller, wire::SetXattrT op, StatusDone done) {
     const InodeId ino{op.ino};
-    meta_.mutate(Urgency::normal,
+    mutate(Urgency::normal,
                  Binding::free,
                  caller,
                  mutation_of(std::move(op)),
@@ -133,7 +147,7 @@ void Core::setxattr(const Caller& caller, wire::SetXattrT op, StatusDone done) {
 
 void Core::removexattr(const Caller& caller, wire::RemoveXattrT op, StatusDone done) {
     const InodeId ino{op.ino};
-    meta_.mutate(Urgency::normal,
+    mutate(Urgency::normal,
                  Binding::free,
                  caller,
                  mutation_of(std::move(op)),
@@ -203,8 +217,9 @@ DirEntry dot(InodeId ino, const char* name, uint64_t cookie) {
 
 }  // namespace
 
-// Plain entries are fetched in larger pages than the kernel asks for and kept in the handle. With
-// attributes nothing is kept: they must not be older than the request that they answer.
+// Entries are fetched in larger pages than the kernel asks for and kept in the handle, without their
+// attributes, which must not be older than the request that they answer: those are looked up in the
+// cache when their turn comes, and an entry may go without.
 void Core::readdir(const Caller& caller,
                    const HandlePtr& dir,
                    uint64_t cookie,
@@ -213,12 +228,16 @@ void Core::readdir(const Caller& caller,
                    Done<DirPage> done) {
     DirPage page;
     if (cookie < 1) page.entries.push_back(dot(dir->ino, ".", 1));
-    if (cookie < 2) page.entries.push_back(dot(dir->ino, "..", 2));
     const uint64_t after = cookie < kDotCookies ? 0 : cookie - kDotCookies;
     const bool continues =
-        !plus && cookie > kDotCookies && !dir->entries.empty() && dir->next_cookie == cookie;
+        cookie > kDotCookies && !dir->entries.empty() && dir->next_cookie == cookie &&
+        (!plus || find(dir->entries.front().ino) || cached_attr(caller, dir->entries.front().ino));
     if (continues) {
         fill_page(dir->entries, plus, max_bytes, &page);
+        for (DirEntry& entry : page.entries) {
+            entry.attr.reset();
+            if (plus && !find(entry.ino)) entry.attr = cached_attr(caller, entry.ino);
+        }
         page.at_end = dir->entries.empty() && dir->entries_end;
         dir->next_cookie = page.entries.back().cookie;
         return done(std::move(page));
@@ -226,10 +245,19 @@ void Core::readdir(const Caller& caller,
     wire::ReadDirT op;
     op.ino = dir->ino.value;
     op.cookie = after;
-    op.max_bytes = plus ? std::min(max_bytes, kMaxReaddirBytes) : std::max(max_bytes, kPageBytes);
+    const uint32_t page_bytes = plus && !dir->listing_kept ? 1 : kPageBytes;
+    op.max_bytes = std::clamp(max_bytes, page_bytes, kMaxReaddirBytes);
     op.plus = plus;
-    meta_.query(caller, query_of(op), [=, this](MetaAnswer answer) mutable {
+    meta_.query(caller, query_of(op), [=, this, epoch = names_.epoch()](MetaAnswer answer) mutable {
         if (!answer.status.is_ok()) return done(answer.status);
+        names_.learn_listing(answer.reply, epoch, dir->ino);
+        dir->listing_kept = !answer.reply.kept.empty();
+        drop_names_if_full();
+        if (cookie < 2) {  // of the mount's root nothing outside is shown
+            const bool has_parent = dir->ino != root_ && answer.reply.attr;
+            const InodeId parent = has_parent ? InodeId{answer.reply.attr->parent} : dir->ino;
+            page.entries.push_back(dot(parent, "..", 2));
+        }
         dir->entries.clear();
         dir->entries_end = answer.reply.value == 1;
         for (auto& from : answer.reply.entries) {
@@ -240,14 +268,13 @@ void Core::readdir(const Caller& caller,
             entry.cookie = from->cookie + kDotCookies;
             if (plus && from->attr) {
                 const InodePtr inode = find(entry.ino);
-                if (!inode || !inode->releasing) entry.attr = overlaid(*from->attr);
+                if (!inode || !inode->releasing) entry.attr = overlaid(to_attr(*from->attr));
             }
             dir->entries.push_back(std::move(entry));
         }
         fill_page(dir->entries, plus, max_bytes, &page);
         page.at_end = dir->entries.empty() && dir->entries_end;
         dir->next_cookie = page.entries.empty() ? 0 : page.entries.back().cookie;
-        if (plus) dir->entries.clear();
         done(std::move(page));
     });
 }

@@ -133,7 +133,7 @@ void Core::punch_whole(const InodePtr& inode, uint32_t first, uint32_t count, St
     op.truncate_generation = inode->truncate_generation;
     wire::MutationOpUnion request;
     request.Set(std::move(op));
-    meta_.mutate(Urgency::flush,
+    mutate(Urgency::flush,
                  Binding::session,
                  kNobody,
                  std::move(request),
@@ -156,7 +156,7 @@ void Core::make_writable(const InodePtr& inode, uint32_t index, StatusDone done)
     op.truncate_generation = inode->truncate_generation;
     wire::MutationOpUnion request;
     request.Set(std::move(op));
-    meta_.mutate(
+    mutate(
         Urgency::flush,
         Binding::session,
         kNobody,

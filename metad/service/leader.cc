@@ -19,18 +19,8 @@ Leader::Leader(Loop& loop_in,
       prng(prng_in),
       since(loop_in.now()),
       term(consensus_in.term()),
-      leases([this](const PendingRecall& recall) {
-          LiveSession* holder = session(recall.session);
-          if (!holder || !holder->peer) return;  // told again when it attaches
-          wire::RecallT message;
-          message.session = recall.session.value;
-          message.ino = recall.ino.value;
-          message.number = recall.number;
-          message.kind = static_cast<wire::RecallKind>(recall.what);
-          message.last_grant = holder->grants;
-          holder->peer->push(static_cast<uint16_t>(Method::recall),
-                             wire::encode<wire::Recall>(message));
-      }) {
+      leases([this](const PendingRecall& recall) { send_recall(recall); }),
+      readers(term, [this](const PendingRecall& recall) { send_recall(recall); }) {
     for (const SessionRow& row : state.sessions()) {
         LiveSession& live = sessions[row.id];
         live.id = row.id;
@@ -44,6 +34,18 @@ Leader::Leader(Loop& loop_in,
         live.incarnation = row.incarnation;
         live.lease_until = since + settings.node_lease;  // the leader before us may have renewed it
     }
+}
+
+void Leader::send_recall(const PendingRecall& recall) {
+    LiveSession* holder = session(recall.session);
+    if (!holder || !holder->peer) return;  // told again when it attaches
+    wire::RecallT message;
+    message.session = recall.session.value;
+    message.ino = recall.ino.value;
+    message.number = recall.number;
+    message.kind = static_cast<wire::RecallKind>(recall.what);
+    message.last_grant = holder->grants;
+    holder->peer->push(static_cast<uint16_t>(Method::recall), wire::encode<wire::Recall>(message));
 }
 
 int64_t Leader::cluster_time() {

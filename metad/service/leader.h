@@ -27,6 +27,7 @@
 #include "metad/namespace/state_machine.h"
 #include "metad/placement/allocator.h"
 #include "metad/service/lease_table.h"
+#include "metad/service/read_leases.h"
 
 namespace lumeofs::metad {
 
@@ -100,6 +101,7 @@ public:
     std::map<SessionId, LiveSession> sessions;
     std::map<NodeId, LiveNode> nodes;
     LeaseTable leases;
+    ReadLeases readers;
     uint64_t last_order = 0;
 
     // Proposes with a fresh time stamp. `done` is not called any more once leadership is lost.
@@ -128,6 +130,8 @@ public:
     int64_t cluster_time();
 
 private:
+    void send_recall(const PendingRecall& recall);
+
     int64_t last_time_ = 0;
 };
 

@@ -32,7 +32,7 @@
 namespace lumeofs::metad {
 
 enum class Lease : uint8_t { none = 0, read = 1, write = 2 };
-enum class RecallWhat : uint8_t { flush = 1, revoke = 2 };
+enum class RecallWhat : uint8_t { flush = 1, revoke = 2, drop = 3 };  // drop: a read lease
 
 struct PendingRecall {
     SessionId session;

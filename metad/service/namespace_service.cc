@@ -2,6 +2,7 @@
 #include "metad/service/namespace_service.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/base/log.h"
 #include "common/wire/codec.h"
@@ -13,6 +14,9 @@ struct NamespaceService::Running {
     SessionId session;
     std::vector<InodeId> targets;  // leases to recall; blocked up to `claimed`
     size_t claimed = 0;
+    std::vector<InodeId> touched;  // all inodes that it changes: read leases to recall
+    bool readers_blocked = false;
+    size_t recalled = 0;
     int attempts = 0;
 };
 
@@ -37,6 +41,22 @@ bool may_cut(const wire::MutationT& mutation) {
     if (mutation.op.AsAllocate()) return true;
     const auto* op = mutation.op.AsSetAttr();
     return op && (op->valid & static_cast<uint32_t>(wire::SetAttrBits::size)) != 0;
+}
+
+// The directories that the operation changes.
+std::vector<InodeId> parents_of(const wire::MutationT& mutation) {
+    if (const auto* op = mutation.op.AsMake()) return {InodeId{op->parent}};
+    if (const auto* op = mutation.op.AsLink()) return {InodeId{op->new_parent}};
+    if (const auto* op = mutation.op.AsUnlink()) return {InodeId{op->parent}};
+    const auto* op = mutation.op.AsRename();
+    if (!op) return {};
+    if (op->parent == op->new_parent) return {InodeId{op->parent}};
+    return {InodeId{op->parent}, InodeId{op->new_parent}};
+}
+
+void sort_unique(std::vector<InodeId>& inodes) {
+    std::sort(inodes.begin(), inodes.end());
+    inodes.erase(std::unique(inodes.begin(), inodes.end()), inodes.end());
 }
 
 // Of our own reply: no need to verify it.
@@ -108,8 +128,7 @@ void NamespaceService::start(const RunningPtr& run) {
         return finish(run, error_reply(Errc::unavailable, "the names keep changing; try again"));
     }
     run->targets = leader_.state.lease_targets(mutation);
-    std::sort(run->targets.begin(), run->targets.end());
-    run->targets.erase(std::unique(run->targets.begin(), run->targets.end()), run->targets.end());
+    sort_unique(run->targets);
     run->claimed = 0;
     claim_next(run);
 }
@@ -118,7 +137,7 @@ void NamespaceService::start(const RunningPtr& run) {
 // other in a circle. Inodes whose lease this very session holds are claimed the same way: it
 // costs nothing and keeps others from getting a lease while the command is on its way.
 void NamespaceService::claim_next(const RunningPtr& run) {
-    if (run->claimed == run->targets.size()) return propose(run);
+    if (run->claimed == run->targets.size()) return recall_readers(run);
     const InodeId ino = run->targets[run->claimed];
     if (leader_.leases.held(run->session, ino) != Lease::none) {
         leader_.leases.block(ino);
@@ -136,10 +155,36 @@ void NamespaceService::claim_next(const RunningPtr& run) {
                          }));
 }
 
+// The read leases of all others on what it changes. They are obeyed at once, so the order does not
+// matter: nobody who is recalled waits for anything.
+void NamespaceService::recall_readers(const RunningPtr& run) {
+    run->touched = run->targets;
+    for (InodeId parent : parents_of(run->mutation)) run->touched.push_back(parent);
+    sort_unique(run->touched);
+    run->readers_blocked = true;
+    run->recalled = 0;
+    for (InodeId ino : run->touched) leader_.readers.block(ino);
+    recall_next(run);
+}
+
+void NamespaceService::recall_next(const RunningPtr& run) {
+    if (run->recalled == run->touched.size()) return propose(run);
+    const InodeId ino = run->touched[run->recalled++];
+    leader_.readers.recall_others(run->session,
+                                  ino,
+                                  leader_.loop.now(),
+                                  leader_.guarded([this, run] { recall_next(run); }));
+}
+
 void NamespaceService::propose(const RunningPtr& run) {
     if (!leader_.session(run->session)) {
         unblock(run);
         return finish(run, error_reply(Errc::no_session, "the session was ended"));
+    }
+    for (InodeId ino : leader_.state.lease_targets(run->mutation)) {
+        if (std::binary_search(run->targets.begin(), run->targets.end(), ino)) continue;
+        unblock(run);  // while we waited the name has come to mean another inode
+        return start(run);
     }
     wire::ApplyMutationT command;
     if (!place_chunks(run, &command)) {
@@ -193,7 +238,7 @@ void NamespaceService::applied(const RunningPtr& run, Result<Bytes> reply) {
     }
     Bytes full = with_volatile_parts(run, std::move(*reply));
     unblock(run);
-    finish(run, full);
+    finish(run, with_read_leases(run, std::move(full)));
     if (may_cut(run->mutation)) cut_();
 }
 
@@ -221,6 +266,40 @@ Bytes NamespaceService::with_volatile_parts(const RunningPtr& run, Bytes reply) 
     return full;
 }
 
+// What the session knows of the inodes that it has changed is kept up to date by the answer, as they
+// are *now*: entries of the same batch may have changed them once more. One that somebody else is
+// changing is not kept.
+Bytes NamespaceService::with_read_leases(const RunningPtr& run, Bytes reply) {
+    LiveSession* session = leader_.session(run->session);
+    if (!session || errc_of(reply) != Errc::ok) return reply;
+    auto message = wire::decode<wire::MetaReply>(reply);
+    if (!message) return reply;
+    if (message->attr) {
+        if (auto now = leader_.state.inode(InodeId{message->attr->ino})) {
+            *message->attr = *now;
+            keep(*session, InodeId{now->ino}, &*message);
+        }
+    }
+    for (InodeId ino : run->touched) {
+        auto now = leader_.state.inode(ino);
+        if (now) {
+            keep(*session, ino, &*message);
+        } else {
+            now.emplace();
+            now->ino = ino.value;
+        }
+        message->changed.push_back(std::make_unique<wire::AttrT>(*now));
+    }
+    if (message->grant_number == 0) message->grant_number = ++session->grants;
+    return encoded(*message);
+}
+
+void NamespaceService::keep(LiveSession& session, InodeId ino, wire::MetaReplyT* reply) {
+    if (leader_.leases.written_by_other(session.id, ino)) return;
+    if (!leader_.readers.grant(session.id, ino, leader_.loop.now())) return;
+    reply->kept.push_back(ino.value);
+}
+
 void NamespaceService::finish(const RunningPtr& run, const Bytes& reply) {
     auto it = leader_.sessions.find(run->session);
     if (it == leader_.sessions.end()) return;
@@ -234,6 +313,9 @@ void NamespaceService::finish(const RunningPtr& run, const Bytes& reply) {
 void NamespaceService::unblock(const RunningPtr& run) {
     const size_t claimed = run->claimed;
     run->claimed = 0;
+    if (std::exchange(run->readers_blocked, false)) {
+        for (InodeId ino : run->touched) leader_.readers.unblock(ino);
+    }
     for (size_t i = 0; i < claimed; ++i) {
         leader_.leases.unblock(run->targets[i], leader_.loop.now());
     }
@@ -328,7 +410,28 @@ void NamespaceService::answer_query(const wire::QueryT& query, const Responder& 
             reply.statfs->free_bytes += node.free_bytes / copies;
         }
     }
+    keep_answer(query, &reply);
     responder.reply_ok(encoded(reply));
+}
+
+void NamespaceService::keep_answer(const wire::QueryT& query, wire::MetaReplyT* reply) {
+    LiveSession* session = leader_.session(SessionId{query.session});
+    if (!session) return;
+    const bool found = reply->errc == 0;
+    if (const auto* op = query.op.AsLookup()) {
+        if (found || reply->errc == static_cast<uint16_t>(Errc::noent)) {
+            keep(*session, InodeId{op->parent}, reply);
+        }
+        if (found && reply->attr) keep(*session, InodeId{reply->attr->ino}, reply);
+    } else if (const auto* get = query.op.AsGetAttr()) {
+        if (found) keep(*session, InodeId{get->ino}, reply);
+    } else if (const auto* list = query.op.AsReadDir(); list && found) {
+        keep(*session, InodeId{list->ino}, reply);
+        for (const auto& entry : reply->entries) {
+            if (entry->attr) keep(*session, InodeId{entry->ino}, reply);
+        }
+    }
+    if (!reply->kept.empty()) reply->grant_number = ++session->grants;
 }
 
 }  // namespace lumeofs::metad

@@ -3,9 +3,10 @@
 //
 // A mutation: its slot is checked (a repeat gets the stored reply, one that is under way is joined),
 // the leases that contradict it are recalled and their inodes blocked, *then* it is proposed [22]; so
-// nobody holds a lease on what a committed entry changes, and a stored reply is always safe to give.
+// nobody else holds a lease on what a committed entry changes, and a stored reply is always safe to
+// give: what a session may keep stands only in the first answer, never in a repeat.
 // A query: read barrier, then a flush of what another session has buffered for the inode, then the
-// answer from the applied state. single-thread: the metad loop.
+// answer from the applied state, with read leases on what it shows. single-thread: the metad loop.
 #pragma once
 
 #include <memory>
@@ -32,15 +33,20 @@ private:
 
     void start(const RunningPtr& run);
     void claim_next(const RunningPtr& run);
+    void recall_readers(const RunningPtr& run);
+    void recall_next(const RunningPtr& run);
     void propose(const RunningPtr& run);
     bool place_chunks(const RunningPtr& run, wire::ApplyMutationT* command);
     void applied(const RunningPtr& run, Result<Bytes> reply);
     Bytes with_volatile_parts(const RunningPtr& run, Bytes reply);
+    Bytes with_read_leases(const RunningPtr& run, Bytes reply);
+    void keep(LiveSession& session, InodeId ino, wire::MetaReplyT* reply);
     void finish(const RunningPtr& run, const Bytes& reply);
     void unblock(const RunningPtr& run);
 
     void query(const std::shared_ptr<wire::QueryT>& query, const Responder& responder);
     void answer_query(const wire::QueryT& query, const Responder& responder);
+    void keep_answer(const wire::QueryT& query, wire::MetaReplyT* reply);
     InodeId target_of(const wire::QueryT& query);
 
     Leader& leader_;

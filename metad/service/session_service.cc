@@ -85,10 +85,18 @@ void SessionService::dispatch(const std::shared_ptr<RpcPeer>& peer,
     } else if (const auto* acquire_op = request.op.AsAcquireLease()) {
         when_recovered([this, id, op = *acquire_op, answer] { acquire(id, op, answer); });
     } else if (const auto* back = request.op.AsGiveBack()) {
-        leader_.leases.give_back(id, InodeId{back->ino}, leader_.loop.now());
+        if (back->ino == 0) {
+            leader_.readers.drop_session(id);
+        } else {
+            leader_.leases.give_back(id, InodeId{back->ino}, leader_.loop.now());
+        }
         answer({});
     } else if (const auto* ack = request.op.AsRecallAck()) {
-        leader_.leases.acknowledge(id, InodeId{ack->ino}, ack->recall, leader_.loop.now());
+        if (ack->kind == wire::RecallKind::drop) {
+            leader_.readers.acknowledge(id, InodeId{ack->ino}, ack->recall);
+        } else {
+            leader_.leases.acknowledge(id, InodeId{ack->ino}, ack->recall, leader_.loop.now());
+        }
         answer({});
     } else if (const auto* report = request.op.AsReportChunk()) {
         configs_.client_report(*report, id, [answer](const Result<wire::MetaReplyT>& reply) {
@@ -156,6 +164,7 @@ void SessionService::attach(const std::shared_ptr<RpcPeer>& peer,
     session.last_attach = op.number;
     session.peer = peer;
     session.last_renewed = now;
+    leader_.readers.drop_session(id);  // it has dropped them itself before it asked
     // A lease that was granted in an answer which the client had not got when it sent this is not
     // declared and ends below: a repeat of the request must not be told of it again.
     session.answered.clear();
@@ -229,19 +238,37 @@ void SessionService::open(SessionId id, const wire::OpenT& op, const Answer& ans
     if (!leader_.session(id)) return answer(failed(Errc::no_session, "the session was ended"));
     if (!leader_.state.inode(ino)) return answer(failed(Errc::stale, "the inode is gone"));
     leader_.leases.add_opener(id, ino, writer);
-    leader_.leases.claim(
-        id, ino, RecallWhat::revoke, leader_.loop.now(), leader_.guarded([=, this] {
-            LiveSession* session = leader_.session(id);
-            if (!session) return answer(failed(Errc::no_session, "the session was ended"));
-            wire::MetaReplyT reply;
-            auto attr = leader_.state.inode(ino);
-            if (!attr) {
-                leader_.leases.remove_opener(id, ino);
-                return answer(failed(Errc::stale, "the inode is gone"));
-            }
-            reply.attr = std::make_unique<wire::AttrT>(std::move(*attr));
-            complete_open(*session, ino, writer, &reply);
-            answer(reply);
+    claim(id, ino, writer ? Lease::write : Lease::read, [=, this] {
+        LiveSession* session = leader_.session(id);
+        if (!session) return answer(failed(Errc::no_session, "the session was ended"));
+        wire::MetaReplyT reply;
+        auto attr = leader_.state.inode(ino);
+        if (!attr) {
+            leader_.leases.remove_opener(id, ino);
+            return answer(failed(Errc::stale, "the inode is gone"));
+        }
+        reply.attr = std::make_unique<wire::AttrT>(std::move(*attr));
+        complete_open(*session, ino, writer, &reply);
+        answer(reply);
+    });
+}
+
+// Recalls what contradicts a lease in this mode: that of another only opener, and for writing also
+// what others keep of the inode to read (no new read leases meanwhile, so that it stays so).
+void SessionService::claim(SessionId id, InodeId ino, Lease mode, std::function<void()> go) {
+    const Nanos now = leader_.loop.now();
+    if (mode != Lease::write) {
+        return leader_.leases.claim(
+            id, ino, RecallWhat::revoke, now, leader_.guarded(std::move(go)));
+    }
+    leader_.readers.block(ino);
+    auto claimed = leader_.guarded([this, ino, go = std::move(go)] {
+        go();
+        leader_.readers.unblock(ino);
+    });
+    leader_.readers.recall_others(
+        id, ino, now, leader_.guarded([this, id, ino, now, claimed]() mutable {
+            leader_.leases.claim(id, ino, RecallWhat::revoke, now, std::move(claimed));
         }));
 }
 
@@ -250,8 +277,9 @@ void SessionService::complete_open(LiveSession& session,
                                    bool writer,
                                    wire::MetaReplyT* reply) {
     leader_.leases.add_opener(session.id, ino, writer);
+    const bool read_elsewhere = writer && leader_.readers.others_have(session.id, ino);
     if (leader_.leases.only_opener(session.id, ino) && leader_.leases.grantable(session.id, ino) &&
-        !leader_.state.tail_uncut(ino)) {
+        !read_elsewhere && !leader_.state.tail_uncut(ino)) {
         leader_.leases.grant(session.id, ino, writer ? Lease::write : Lease::read);
     }
     reply->lease = static_cast<wire::LeaseMode>(leader_.leases.held(session.id, ino));
@@ -265,26 +293,25 @@ void SessionService::acquire(SessionId id, const wire::AcquireLeaseT& op, const 
     if (mode != Lease::read && mode != Lease::write) {
         return answer(failed(Errc::protocol, "a lease is taken in mode read or write"));
     }
-    leader_.leases.claim(
-        id, ino, RecallWhat::revoke, leader_.loop.now(), leader_.guarded([=, this] {
-            LiveSession* session = leader_.session(id);
-            if (!session) return answer(failed(Errc::no_session, "the session was ended"));
-            wire::MetaReplyT reply;
-            auto attr = leader_.state.inode(ino);
-            if (!attr) return answer(failed(Errc::stale, "the inode is gone"));
-            if (leader_.state.tail_uncut(ino)) {
-                return answer(failed(Errc::unavailable, "the file's tail is being cut"));
-            }
-            reply.attr = std::make_unique<wire::AttrT>(std::move(*attr));
-            // While others have it open the lease serves one operation only: the protocol of sharing.
-            if (op.transient || leader_.leases.only_opener(id, ino)) {
-                leader_.leases.grant(id, ino, mode);
-            }
-            reply.lease = static_cast<wire::LeaseMode>(leader_.leases.held(id, ino));
-            reply.grant_number = ++session->grants;
-            fill_layout(id, ino, reply.lease == wire::LeaseMode::write, &reply);
-            answer(reply);
-        }));
+    claim(id, ino, mode, [=, this] {
+        LiveSession* session = leader_.session(id);
+        if (!session) return answer(failed(Errc::no_session, "the session was ended"));
+        wire::MetaReplyT reply;
+        auto attr = leader_.state.inode(ino);
+        if (!attr) return answer(failed(Errc::stale, "the inode is gone"));
+        if (leader_.state.tail_uncut(ino)) {
+            return answer(failed(Errc::unavailable, "the file's tail is being cut"));
+        }
+        reply.attr = std::make_unique<wire::AttrT>(std::move(*attr));
+        // While others have it open the lease serves one operation only: the protocol of sharing.
+        if (op.transient || leader_.leases.only_opener(id, ino)) {
+            leader_.leases.grant(id, ino, mode);
+        }
+        reply.lease = static_cast<wire::LeaseMode>(leader_.leases.held(id, ino));
+        reply.grant_number = ++session->grants;
+        fill_layout(id, ino, reply.lease == wire::LeaseMode::write, &reply);
+        answer(reply);
+    });
 }
 
 void SessionService::fill_layout(SessionId id, InodeId ino, bool writable, wire::MetaReplyT* reply) {
@@ -380,7 +407,10 @@ void SessionService::tick() {
     const Nanos now = leader_.loop.now();
     const Nanos lease = leader_.settings.client_lease;
     leader_.leases.resend(now, kSecond);
-    for (const PendingRecall& recall : leader_.leases.pending()) {
+    leader_.readers.resend(now, kSecond);
+    std::vector<PendingRecall> recalls = leader_.leases.pending();
+    for (const PendingRecall& recall : leader_.readers.pending()) recalls.push_back(recall);
+    for (const PendingRecall& recall : recalls) {
         LiveSession* session = leader_.session(recall.session);
         if (!session) continue;
         if (now - recall.started > kRecallLimit) session->renewable = false;
@@ -432,6 +462,7 @@ void SessionService::finish_end(SessionId id) {
     const std::vector<InodeId> opened = leader_.leases.opened_by(id);
     leader_.sessions.erase(id);
     leader_.leases.drop_session(id, leader_.loop.now());
+    leader_.readers.drop_session(id);
     for (InodeId ino : opened) released(ino);
     check_recovered();
 }

@@ -52,6 +52,7 @@ private:
     void close_session(SessionId id, const Answer& answer);
     void open(SessionId id, const wire::OpenT& op, const Answer& answer);
     void acquire(SessionId id, const wire::AcquireLeaseT& op, const Answer& answer);
+    void claim(SessionId id, InodeId ino, Lease mode, std::function<void()> go);
     void dispatch(const std::shared_ptr<RpcPeer>& peer,
                   const wire::SessionRequestT& request,
                   const Answer& answer);

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/name_cache.h"
+
+#include <doctest/doctest.h>
+
+using namespace lumeofs;
+using namespace lumeofs::client;
+
+namespace {
+
+const InodeId kDir{5}, kFile{7}, kOther{8};
+
+wire::AttrT attr_of(InodeId ino, uint64_t version) {
+    wire::AttrT attr;
+    attr.ino = ino.value;
+    attr.mode = 0100644;
+    attr.version = version;
+    return attr;
+}
+
+wire::MetaReplyT reply_of(InodeId ino, uint64_t version, uint64_t number, bool kept = true) {
+    wire::MetaReplyT reply;
+    reply.attr = std::make_unique<wire::AttrT>(attr_of(ino, version));
+    reply.grant_number = number;
+    if (kept) reply.kept = {kDir.value, ino.value};
+    return reply;
+}
+
+wire::MutationOpUnion unlink_of(InodeId parent, const std::string& name) {
+    wire::UnlinkT op;
+    op.parent = parent.value;
+    op.name = name;
+    wire::MutationOpUnion result;
+    result.Set(std::move(op));
+    return result;
+}
+
+struct Fixture {
+    NameCache cache;
+
+    void found(const wire::MetaReplyT& reply, const std::string& name, InodeId ino) {
+        cache.learn(reply, cache.epoch());
+        cache.learn_name(reply, cache.epoch(), kDir, name, ino);
+    }
+};
+
+}  // namespace
+
+TEST_CASE("what a reply lists is kept until it is recalled, what it does not list is not") {
+    Fixture f;
+    f.found(reply_of(kFile, 1, 1), "f", kFile);
+    f.found(reply_of(kOther, 1, 2, false), "o", kOther);
+    REQUIRE(f.cache.attr(kFile));
+    CHECK(f.cache.child(kDir, "f") == kFile);
+    CHECK_FALSE(f.cache.attr(kOther));
+    CHECK_FALSE(f.cache.child(kDir, "o"));
+    f.cache.recall(kFile, 2);
+    CHECK_FALSE(f.cache.attr(kFile));
+    CHECK(f.cache.child(kDir, "f") == kFile);
+    f.cache.recall(kDir, 2);
+    CHECK_FALSE(f.cache.child(kDir, "f"));
+    CHECK(f.cache.entries() == 0);
+}
+
+TEST_CASE("a grant that comes after the recall that names it is void, a later one counts") {
+    Fixture f;
+    f.cache.recall(kFile, 4);
+    f.found(reply_of(kFile, 1, 4), "f", kFile);
+    CHECK_FALSE(f.cache.attr(kFile));
+    CHECK(f.cache.child(kDir, "f") == kFile);  // of another inode: not recalled
+    f.found(reply_of(kFile, 1, 5), "f", kFile);
+    CHECK(f.cache.attr(kFile));
+}
+
+TEST_CASE("an answer to a request of an earlier epoch is not kept") {
+    Fixture f;
+    const uint64_t before = f.cache.epoch();
+    f.cache.clear();
+    f.cache.learn(reply_of(kFile, 1, 1), before);
+    f.cache.learn_name(reply_of(kFile, 1, 1), before, kDir, "f", kFile);
+    CHECK(f.cache.entries() == 0);
+}
+
+TEST_CASE("while a change of ours is under way nothing is said of what it touches") {
+    Fixture f;
+    f.found(reply_of(kFile, 1, 1), "f", kFile);
+    f.found(reply_of(kOther, 1, 2), "o", kOther);
+    const auto op = unlink_of(kDir, "f");
+    const NameChange change = f.cache.begin(op);
+    CHECK_FALSE(f.cache.attr(kFile));
+    CHECK_FALSE(f.cache.child(kDir, "f"));
+    CHECK(f.cache.child(kDir, "o") == kOther);  // this name is not changed
+    MetaAnswer answer;
+    answer.reply = reply_of(kFile, 2, 3);
+    f.cache.end(change, op, answer);
+    REQUIRE(f.cache.attr(kFile));
+    CHECK(f.cache.attr(kFile)->version == 2);
+    REQUIRE(f.cache.child(kDir, "f"));
+    CHECK_FALSE(static_cast<bool>(*f.cache.child(kDir, "f")));  // known to be absent
+}
+
+TEST_CASE("what our change's answer does not let us keep is forgotten, a refusal changes nothing") {
+    Fixture f;
+    f.found(reply_of(kFile, 1, 1), "f", kFile);
+    const auto op = unlink_of(kDir, "f");
+    NameChange change = f.cache.begin(op);
+    MetaAnswer answer;
+    answer.status = Status(Errc::acces);
+    f.cache.end(change, op, answer);
+    CHECK(f.cache.child(kDir, "f") == kFile);
+    CHECK(f.cache.attr(kFile));
+
+    change = f.cache.begin(op);
+    answer.status = ok_status();
+    answer.reply = reply_of(kFile, 2, 3, false);
+    answer.reply.changed.push_back(std::make_unique<wire::AttrT>(attr_of(kDir, 9)));
+    f.cache.end(change, op, answer);
+    CHECK_FALSE(f.cache.attr(kFile));
+    CHECK_FALSE(f.cache.child(kDir, "f"));
+    CHECK(f.cache.entries() == 0);
+}
+
+TEST_CASE("what goes with a change is forgotten by the list of all that it has changed") {
+    Fixture f;
+    f.found(reply_of(kFile, 1, 1), "f", kFile);
+    const auto op = unlink_of(kDir, "unknown");
+    const NameChange change = f.cache.begin(op);
+    MetaAnswer answer;
+    answer.reply.kept = {kDir.value};
+    answer.reply.grant_number = 2;
+    wire::AttrT gone;
+    gone.ino = kFile.value;
+    answer.reply.changed.push_back(std::make_unique<wire::AttrT>(gone));
+    f.cache.end(change, op, answer);
+    CHECK_FALSE(f.cache.attr(kFile));
+}
