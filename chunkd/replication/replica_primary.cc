@@ -335,6 +335,7 @@ void ChunkReplica::pump_member(Member& member, bool joiner) {
     const uint32_t limit = member.failing_since != 0 ? 1 : kSentPerMember;
     while (member.next < window_end() && member.in_flight < limit) {
         const uint64_t number = member.next++;
+        LFS_ASSERT(number >= window_base_);
         send_entry(member, window_[static_cast<size_t>(number - window_base_)], number, joiner);
     }
 }
@@ -510,8 +511,13 @@ void ChunkReplica::advance() {
         const uint64_t behind = committed_count_ - std::min(committed_count_, joiner_->acked_count);
         if (behind > kWindowRecords / 2) restart_fill(Errc::busy);
     }
-    while (!window_.empty() && window_base_ < committed_count_ &&
-           (!joiner_ || joiner_->acked_count > window_base_)) {
+    auto everybody_has = [this](uint64_t number) {
+        return (!joiner_ || joiner_->acked_count > number) &&
+               std::all_of(members_.begin(), members_.end(), [number](const Member& one) {
+                   return one.acked_count > number;
+               });
+    };
+    while (!window_.empty() && window_base_ < committed_count_ && everybody_has(window_base_)) {
         window_bytes_ -= window_.front().data.size();
         window_.pop_front();
         ++window_base_;

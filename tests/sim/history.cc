@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace lumeofs::sim {
@@ -51,6 +52,23 @@ void History::end_write(uint64_t id, uint64_t epoch, Nanos now) {
     writes_[id - 1].epoch = epoch;
 }
 
+uint64_t History::begin_truncate(int file, uint64_t size, size_t client, Nanos now) {
+    const uint64_t id = begin_write(file, size, UINT64_MAX - size, client, now);
+    writes_[id - 1].zeros = true;
+    return id;
+}
+
+void History::truncated(uint64_t id, Nanos now) {
+    writes_[id - 1].to = now;
+    writes_[id - 1].durable = true;
+}
+
+void History::session_over(size_t client, Nanos now) {
+    for (Write& write : writes_) {
+        if (write.client == client && write.to == kNever) write.over = std::min(write.over, now);
+    }
+}
+
 void History::synced(int file, size_t client, uint64_t epoch, Nanos from) {
     for (Write& write : writes_) {
         if (write.file == file && write.client == client && write.epoch == epoch &&
@@ -75,11 +93,29 @@ void History::read(int file, uint64_t page, View bytes, Nanos from, Nanos to) {
     }
 }
 
+bool History::stands(const Write& write, const std::vector<uint64_t>& epochs) const {
+    return write.to != kNever && (write.durable || write.epoch == epochs[write.client]);
+}
+
+size_t History::missed(const Read& read,
+                       const std::vector<size_t>& changes,
+                       Nanos value_to,
+                       const std::vector<uint64_t>& epochs) const {
+    for (size_t i : changes) {
+        const Write& newer = writes_[i];
+        if (newer.to < read.from && newer.from > value_to && stands(newer, epochs)) return i + 1;
+    }
+    return 0;
+}
+
 std::string History::check(const std::vector<uint64_t>& epochs) const {
     std::map<std::pair<int, uint64_t>, std::vector<size_t>> by_page;
+    uint64_t pages = 0;
+    for (const Read& read : reads_) pages = std::max(pages, read.page + 1);
     for (size_t i = 0; i < writes_.size(); ++i) {
-        for (uint64_t k = 0; k < writes_[i].count; ++k) {
-            by_page[{writes_[i].file, writes_[i].page + k}].push_back(i);
+        const uint64_t end = std::min(pages, writes_[i].page + writes_[i].count);
+        for (uint64_t page = writes_[i].page; page < end; ++page) {
+            by_page[{writes_[i].file, page}].push_back(i);
         }
     }
     for (const Read& read : reads_) {
@@ -89,7 +125,8 @@ std::string History::check(const std::vector<uint64_t>& epochs) const {
                                               seconds(read.from),
                                               seconds(read.to));
         if (read.value == UINT64_MAX) return where + ": a mixture";
-        Nanos value_to = 0;
+        const std::vector<size_t>& changes = by_page[{read.file, read.page}];
+        size_t wrong = 0;
         if (read.value != 0) {
             if (read.value > writes_.size()) return where + ": bytes that nobody wrote";
             const Write& write = writes_[read.value - 1];
@@ -97,24 +134,28 @@ std::string History::check(const std::vector<uint64_t>& epochs) const {
                                 read.page < write.page + write.count;
             if (!covers) return where + ": bytes of another page";
             if (write.from > read.to) return where + ": bytes from the future";
-            value_to = write.to;
+            wrong = missed(read, changes, std::min(write.to, write.over), epochs);
+        } else {  // as at the beginning, or as some truncate left it
+            wrong = missed(read, changes, 0, epochs);
+            for (size_t i : changes) {
+                const Write& cut = writes_[i];
+                if (wrong == 0) break;
+                if (!cut.zeros || cut.from > read.to) continue;
+                wrong = missed(read, changes, std::min(cut.to, cut.over), epochs);
+            }
         }
-        auto found = by_page.find({read.file, read.page});
-        if (found == by_page.end()) continue;
-        for (size_t i : found->second) {
-            const Write& newer = writes_[i];
-            const bool stands = newer.durable || newer.epoch == epochs[newer.client];
-            if (newer.to >= read.from || !stands || newer.from <= value_to) continue;
-            return fmt::format(
-                "{}: value {} although write {} of client {} (in [{:.6f}, {:.6f}]{}) replaced it",
-                where,
-                read.value,
-                i + 1,
-                newer.client + 1,
-                seconds(newer.from),
-                seconds(newer.to),
-                newer.durable ? ", synced" : "");
-        }
+        if (wrong == 0) continue;
+        const Write& newer = writes_[wrong - 1];
+        return fmt::format(
+            "{}: value {} although {} {} of client {} (in [{:.6f}, {:.6f}]{}) replaced it",
+            where,
+            read.value,
+            newer.zeros ? "truncate" : "write",
+            wrong,
+            newer.client + 1,
+            seconds(newer.from),
+            seconds(newer.to),
+            newer.durable ? ", synced" : "");
     }
     return {};
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/base/log.h"
+#include "metad/consensus/driver.h"
 #include "tests/sim/checkers.h"
 #include "tests/sim/cluster.h"
 #include "tests/sim/workload.h"
@@ -23,7 +24,9 @@ constexpr int kActorsPerClient = 2;
 class Run {
 public:
     Run(uint64_t seed, bool faults)
-        : random_(Prng(seed).fork("run")), with_faults_(faults), cluster_(seed),
+        : random_(Prng(seed).fork("run")),
+          with_faults_(faults),
+          cluster_(seed),
           checkers_(cluster_) {
         for (size_t client = 0; client < kClients; ++client) {
             for (int i = 0; i < kActorsPerClient; ++i) {
@@ -31,6 +34,7 @@ public:
                     cluster_, shared_, client, static_cast<int>(actors_.size()), random_.next()));
             }
         }
+        choose_work();
         going_.resize(kClients);
         cluster_.on_power_lost([this](Process& process) { crash(process, true); });
     }
@@ -58,6 +62,16 @@ public:
     }
 
 private:
+    // Half of the seeds share little and work mostly on files of their own, as programs do; in the
+    // others everybody is at one or two files, keeps them open and cuts them.
+    void choose_work() {
+        if (random_.chance(1, 2)) return;
+        shared_.files = static_cast<int>(random_.between(1, Actor::kSharedFiles));
+        shared_.share = random_.between(30, 80);
+        shared_.truncates = random_.below(25);
+        shared_.keep_open = random_.chance(1, 2) ? random_.between(20, 90) : 0;
+    }
+
     bool good() const { return cluster_.violation().empty(); }
 
     void step() {
@@ -97,18 +111,23 @@ private:
             net.spike_per_10k = static_cast<uint32_t>(random_.between(1, 200));
             net.spike_max = static_cast<Nanos>(random_.between(1, 3000)) * kMillisecond;
         }
-        if (random_.chance(1, 2)) net.reset_per_100k = static_cast<uint32_t>(random_.between(1, 200));
+        if (random_.chance(1, 2))
+            net.reset_per_100k = static_cast<uint32_t>(random_.between(1, 200));
         if (random_.chance(1, 2)) {
             net.raft_lost_per_1k = static_cast<uint32_t>(random_.below(100));
             net.raft_repeated_per_1k = static_cast<uint32_t>(random_.below(100));
             net.raft_reordered_per_1k = static_cast<uint32_t>(random_.below(100));
         }
-        const Nanos gap_max = static_cast<Nanos>(random_.between(1, 15)) * kSecond;
+        const Nanos gap_max = random_.chance(1, 2)
+                                  ? static_cast<Nanos>(random_.between(1, 15)) * kSecond
+                                  : static_cast<Nanos>(random_.between(200, 3000)) * kMillisecond;
+        quick_ = random_.chance(1, 2);
         Nanos next = cluster_.world.now() + kSecond;
         while (good() && cluster_.world.now() < until) {
             step();
             if (cluster_.world.now() < next) continue;
-            next = cluster_.world.now() + static_cast<Nanos>(random_.below(static_cast<uint64_t>(gap_max)));
+            next = cluster_.world.now() +
+                   static_cast<Nanos>(random_.below(static_cast<uint64_t>(gap_max)));
             one_fault();
         }
     }
@@ -127,20 +146,32 @@ private:
         }
     }
 
-    Nanos some_seconds() {
-        return static_cast<Nanos>(random_.below(static_cast<uint64_t>(
-            random_.chance(1, 4) ? 60 * kSecond : 8 * kSecond)));
+    // Until a dead process is started again. Quick ones are back before anybody has given them up.
+    Nanos downtime() {
+        if (quick_ && random_.chance(2, 3)) {
+            return static_cast<Nanos>(random_.below(uint64_t{400} * kMillisecond));
+        }
+        return some_seconds();
     }
 
-    static constexpr uint64_t kKinds = 9;
+    Nanos some_seconds() {
+        return static_cast<Nanos>(random_.below(
+            static_cast<uint64_t>(random_.chance(1, 4) ? 60 * kSecond : 8 * kSecond)));
+    }
+
+    static constexpr uint64_t kKinds = 12;
     void fire(uint64_t kind) {
         Process& a = any();
         Process& b = any();
         switch (kind) {
-            case 0: return crash(a, false);
-            case 1: return crash(a, a.kind != Kind::client);
-            case 2: return hold(a, some_seconds());
-            case 3: return part({a.id}, {b.id}, random_.chance(1, 2));
+            case 0:
+                return crash(a, false);
+            case 1:
+                return crash(a, a.kind != Kind::client);
+            case 2:
+                return hold(a, some_seconds());
+            case 3:
+                return part({a.id}, {b.id}, random_.chance(1, 2));
             case 4: {  // one against all
                 std::vector<ProcessId> others;
                 for (auto& process : cluster_.processes()) {
@@ -155,7 +186,8 @@ private:
                 }
                 return part(left, right, random_.chance(1, 4));
             }
-            case 6: return cluster_.network.reset_links(a.id, b.id);
+            case 6:
+                return cluster_.network.reset_links(a.id, b.id);
             case 7:  // power cut in the middle of a change
                 if (a.disk && a.loop != nullptr) a.disk->fail_power_after(random_.between(1, 60));
                 return;
@@ -166,8 +198,44 @@ private:
                 }
                 return;
             }
-            default: return;
+            case 9:
+                return leader_and_client();
+            case 10: {  // a client that metad still hears and one chunkd does not, or only late
+                Process& client = cluster_.client(random_.below(kClients));
+                Process& chunkd = cluster_.chunkd(random_.below(kChunkds));
+                return part({client.id}, {chunkd.id}, random_.chance(2, 3));
+            }
+            case 11: {  // a client cut off from all metads long enough to lose its session
+                Process& client = cluster_.client(random_.below(kClients));
+                const Nanos until =
+                    cluster_.world.now() + static_cast<Nanos>(random_.between(5, 60)) * kSecond;
+                for (size_t i = 0; i < kMetads; ++i) {
+                    block(client.id, cluster_.metad(i).id, until);
+                    block(cluster_.metad(i).id, client.id, until);
+                }
+                return;
+            }
+            default:
+                return;
         }
+    }
+
+    // Sizes wait for a leader while bytes go on to the chunkds; then their client dies.
+    void leader_and_client() {
+        for (size_t i = 0; i < kMetads; ++i) {
+            Process& process = cluster_.metad(i);
+            if (process.loop == nullptr || !process.up || process.power_lost) continue;
+            if (!process.metad->raft().is_ready_leader()) continue;
+            if (random_.chance(1, 2))
+                hold(process, some_seconds());
+            else
+                crash(process, random_.chance(1, 2));
+        }
+        Process* client = &cluster_.client(random_.below(kClients));
+        const Nanos after = static_cast<Nanos>(random_.below(uint64_t{1500} * kMillisecond));
+        cluster_.world.at(cluster_.world.now() + after, [this, client] {
+            if (good()) crash(*client, false);
+        });
     }
 
     void crash(Process& process, bool power) {
@@ -182,7 +250,7 @@ private:
             }
         }
         Process* dead = &process;
-        cluster_.world.at(cluster_.world.now() + some_seconds(), [this, dead] {
+        cluster_.world.at(cluster_.world.now() + downtime(), [this, dead] {
             if (good()) cluster_.start(*dead);
         });
     }
@@ -194,7 +262,9 @@ private:
         cluster_.world.at(cluster_.world.now() + time, [loop] { loop->resume(); });
     }
 
-    void part(const std::vector<ProcessId>& left, const std::vector<ProcessId>& right, bool one_way) {
+    void part(const std::vector<ProcessId>& left,
+              const std::vector<ProcessId>& right,
+              bool one_way) {
         const Nanos until = cluster_.world.now() + some_seconds();
         for (ProcessId a : left) {
             for (ProcessId b : right) {
@@ -245,7 +315,8 @@ private:
     }
 
     bool all_finished() const {
-        return std::all_of(actors_.begin(), actors_.end(), [](const auto& a) { return a->finished(); });
+        return std::all_of(
+            actors_.begin(), actors_.end(), [](const auto& a) { return a->finished(); });
     }
 
     std::string unfinished() {
@@ -272,6 +343,7 @@ private:
     std::vector<std::unique_ptr<Actor>> actors_;
     std::vector<bool> going_;
     uint64_t kinds_ = 0;
+    bool quick_ = false;
     uint64_t faults_ = 0;
 };
 

@@ -37,6 +37,7 @@ uint64_t Actor::epoch() {
         if (lost != me.sessions_lost) {
             me.sessions_lost = lost;
             ++me.epoch;
+            shared_.history.session_over(client_, cluster_.world.now());
         }
     }
     return me.epoch;
@@ -102,6 +103,8 @@ void Actor::client_started() {
 
 void Actor::client_died() {
     alive_.reset();
+    kept_.clear();
+    shared_.history.session_over(client_, cluster_.world.now());
     doing_ = "nothing (client dead)";
     recovering_needed_ = true;
     private_from_ = cluster_.world.now() + kOldSessionGone;
@@ -174,17 +177,21 @@ void Actor::next() {
             });
             return;
         }
-        return final_checks(0);
+        if (++last_steps_ > kLastSteps) return final_checks(0);
     }
-    const uint64_t pick = random_.below(may_private ? 100 : 36);
-    const auto name = any_file();
-    if (pick < 14) return shared_write();
-    if (pick < 30) {
+    // What grows or is read after the trouble shows what it has left behind.
+    if (!finishing_ && (!may_private || random_.below(100) < shared_.share)) {
+        const uint64_t what = random_.below(100);
+        if (what < 12) return lock_step();
+        if (what < 12 + shared_.truncates) return shared_truncate();
+        if (what < 55) return shared_write();
         const uint64_t page = random_.below(kSharedPages);
-        return shared_read(static_cast<int>(random_.below(kSharedFiles)), page,
+        return shared_read(static_cast<int>(random_.below(static_cast<uint64_t>(shared_.files))),
+                           page,
                            random_.between(1, std::min<uint64_t>(16, kSharedPages - page)));
     }
-    if (pick < 36) return lock_step();
+    const uint64_t pick = random_.between(36, 99);
+    const auto name = any_file();
     if (pick < 42 || !name) return create_file();
     if (pick < 62) return write_file(*name);
     if (pick < 76) return read_file(*name);
@@ -468,13 +475,53 @@ void Actor::read_whole(const std::string& name, std::function<void(Bytes)> then)
 // --- shared files -------------------------------------------------------------------------------------
 
 void Actor::open_shared(int file, uint32_t flags, std::function<void(client::HandleId)> then) {
+    if (kept_epoch_ != epoch()) {  // handles from before answer EIO
+        for (const auto& [number, handle] : std::exchange(kept_, {})) {
+            vfs().release(handle, [](const Status&) {});
+        }
+        kept_epoch_ = epoch();
+    }
+    if (auto kept = kept_.find(file); kept != kept_.end()) {
+        const client::HandleId handle = kept->second;
+        kept_.erase(kept);
+        return then(handle);
+    }
     vfs().create({}, shared_.directory, "x" + std::to_string(file), 0644, flags,
-                 want<client::Opened>([then](const client::Opened& open) { then(open.handle); }));
+                 want<client::Opened>([this, file, then](const client::Opened& open) {
+                     shared_.inodes[file] = open.attr.ino;
+                     then(open.handle);
+                 }));
+}
+
+void Actor::close_shared(int file, client::HandleId handle, Step then) {
+    if (finishing_ || kept_.contains(file) || kept_epoch_ != epoch() ||
+        random_.below(100) >= shared_.keep_open) {
+        return close(handle, std::move(then));
+    }
+    kept_[file] = handle;
+    then();
+}
+
+void Actor::shared_truncate() {
+    begin("shared truncate");
+    const int file = static_cast<int>(random_.below(static_cast<uint64_t>(shared_.files)));
+    const uint64_t size = random_.below(kSharedPages + 1);
+    open_shared(file, kReadWrite, [=, this](client::HandleId handle) {
+        client::SetAttrs attrs;
+        attrs.size = size * History::kPage;
+        const uint64_t id =
+            shared_.history.begin_truncate(file, size, client_, cluster_.world.now());
+        vfs().setattr({}, shared_.inodes[file], handle, attrs, want<client::Attr>([=, this](const client::Attr&) {
+            shared_.history.truncated(id, cluster_.world.now());
+            LFS_LOG(debug, "actor {} truncated x{} to {} pages (change {})", number_, file, size, id);
+            close_shared(file, handle, [this] { done(); });
+        }));
+    });
 }
 
 void Actor::shared_write() {
     begin("shared write");
-    const int file = static_cast<int>(random_.below(kSharedFiles));
+    const int file = static_cast<int>(random_.below(static_cast<uint64_t>(shared_.files)));
     const uint64_t page = random_.below(kSharedPages);
     const uint64_t count = random_.between(1, std::min<uint64_t>(8, kSharedPages - page));
     const bool sync = random_.chance(1, 3);
@@ -494,7 +541,7 @@ void Actor::shared_write() {
                     page,
                     page + count,
                     file);
-            auto end = [=, this] { close(handle, [this] { done(); }); };
+            auto end = [=, this] { close_shared(file, handle, [this] { done(); }); };
             if (!sync || at != op_epoch_) return end();
             const Nanos from = cluster_.world.now();
             vfs().fsync({}, handle, false, want_ok([=, this] {
@@ -522,7 +569,7 @@ void Actor::shared_read(int file, uint64_t page, uint64_t count) {
             bytes.resize((bytes.size() + History::kPage - 1) / History::kPage * History::kPage);
             bytes.resize(count * History::kPage);
             shared_.history.read(file, page, View(bytes), from, cluster_.world.now());
-            close(handle, [=, this] {
+            close_shared(file, handle, [=, this] {
                 if (finishing_ && page == 0 && count == kSharedPages) return final_checks(file + 1);
                 done();
             });

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Actors: each does one random operation after the other on one client and knows what must come out.
+// Actors: each does one random operation after the other on one client and knows what must come
+// out.
 //
 // Private files (a directory per actor): a reference file system, exact to the byte. After the
 // client died or lost its session the directory must be as before or after the operation in doubt,
@@ -32,12 +33,19 @@ struct Shared {
         Nanos let_go = INT64_MAX;  // when the removal was asked for
     };
     std::vector<Hold> holds;
+    std::map<int, InodeId> inodes;  // of the shared files
+    // The seed's own mix.
+    int files = 3;           // that are shared
+    uint64_t share = 36;     // of 100 operations go to them
+    uint64_t truncates = 0;  // of 100 of those change a size
+    uint64_t keep_open = 0;  // of 100 leave their file open
 };
 
 class Actor {
 public:
     static constexpr int kSharedFiles = 3;
     static constexpr uint64_t kSharedPages = 48;
+    static constexpr int kLastSteps = 8;  // private operations after the end of all trouble
 
     Actor(Cluster& cluster, Shared& shared, size_t client, int number, uint64_t seed);
 
@@ -61,9 +69,12 @@ private:
     // Wraps a callback: dropped when the client died; an error because the session was lost leads
     // to recover(); any other that `allowed` does not name is a violation.
     template <typename T>
-    std::function<void(Result<T>)> want(std::function<void(T)> next, std::vector<Errc> allowed = {},
+    std::function<void(Result<T>)> want(std::function<void(T)> next,
+                                        std::vector<Errc> allowed = {},
                                         std::function<void()> instead = {});
-    std::function<void(Status)> want_ok(Step next, std::vector<Errc> allowed = {}, Step instead = {});
+    std::function<void(Status)> want_ok(Step next,
+                                        std::vector<Errc> allowed = {},
+                                        Step instead = {});
     bool troubled(const Status& status, const std::vector<Errc>& allowed, const Step& instead);
 
     void begin(const char* what);
@@ -87,8 +98,10 @@ private:
     void list_names();
     void make_or_remove_directory();
     void shared_write();
+    void shared_truncate();
     void shared_read(int file, uint64_t page, uint64_t count);
     void open_shared(int file, uint32_t flags, std::function<void(client::HandleId)> then);
+    void close_shared(int file, client::HandleId handle, Step then);
     void lock_step();
     void close(client::HandleId handle, Step then);
     void final_checks(int file);
@@ -115,6 +128,9 @@ private:
     std::optional<Names> doubt_;  // as it is if the operation under way was carried out
     bool holding_ = false;
     size_t hold_ = 0;
+    int last_steps_ = 0;
+    std::map<int, client::HandleId> kept_;  // shared files that stay open between operations
+    uint64_t kept_epoch_ = 0;
 };
 
 }  // namespace lumeofs::sim
