@@ -171,7 +171,7 @@ void Core::create(const Caller& caller,
     wire::MutationOpUnion request;
     request.Set(std::move(op));
     ++creates_running_;
-    meta_.mutate(
+    mutate(
         Urgency::normal, Binding::free, caller, std::move(request), [=, this](MetaAnswer answer) {
             if (--creates_running_ == 0 && unknown_recalls_.size() > 0 && !answer.reply.attr) {
                 unknown_recalls_.clear();
