@@ -58,4 +58,18 @@ std::vector<NodeId> choose_nodes(const std::vector<Candidate>& candidates,
     return chosen;
 }
 
+Result<std::vector<NodeId>> place_chunk(const std::vector<Candidate>& candidates,
+                                        size_t wanted,
+                                        size_t least,
+                                        Prng& prng) {
+    auto chosen = choose_nodes(candidates, wanted, {}, prng);
+    if (chosen.size() >= least) return chosen;
+    const auto there = std::count_if(
+        candidates.begin(), candidates.end(), [](const Candidate& one) { return one.usable; });
+    if (static_cast<size_t>(there) < least) {
+        return Status(Errc::unavailable, "too few chunkds are online");
+    }
+    return Status(Errc::nospc, "too few chunkds have room for a chunk");
+}
+
 }  // namespace lumeofs::metad

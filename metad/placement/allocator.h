@@ -13,6 +13,7 @@
 
 #include "common/base/ids.h"
 #include "common/base/prng.h"
+#include "common/base/result.h"
 
 namespace lumeofs::metad {
 
@@ -30,5 +31,13 @@ std::vector<NodeId> choose_nodes(const std::vector<Candidate>& candidates,
                                  size_t count,
                                  const std::vector<NodeId>& taken,
                                  Prng& prng);
+
+// Members of a new chunk: up to `wanted`, never fewer than `least`. Errc::unavailable if too few
+// nodes are there: that is a matter of time, and who asked waits; Errc::nospc if they are there but
+// have no room: that is told to the program.
+Result<std::vector<NodeId>> place_chunk(const std::vector<Candidate>& candidates,
+                                        size_t wanted,
+                                        size_t least,
+                                        Prng& prng);
 
 }  // namespace lumeofs::metad

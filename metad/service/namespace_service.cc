@@ -187,9 +187,9 @@ void NamespaceService::propose(const RunningPtr& run) {
         return start(run);
     }
     wire::ApplyMutationT command;
-    if (!place_chunks(run, &command)) {
+    if (Status placed = place_chunks(run, &command); !placed.is_ok()) {
         unblock(run);
-        return finish(run, error_reply(Errc::unavailable, "too few chunkds with room are online"));
+        return finish(run, error_reply(placed.code(), placed.text()));
     }
     for (InodeId ino : run->targets) command.recalled.push_back(ino.value);
     for (InodeId victim : leader_.state.victims(run->mutation)) {
@@ -203,23 +203,24 @@ void NamespaceService::propose(const RunningPtr& run) {
                         [this, run](Result<Bytes> reply) { applied(run, std::move(reply)); });
 }
 
-bool NamespaceService::place_chunks(const RunningPtr& run, wire::ApplyMutationT* command) {
+Status NamespaceService::place_chunks(const RunningPtr& run, wire::ApplyMutationT* command) {
     const auto* allocate = run->mutation.op.AsAllocate();
-    if (!allocate) return true;
+    if (!allocate) return Status();
     const auto missing = leader_.state.missing_chunks(
         InodeId{allocate->ino}, allocate->first, std::min(allocate->count, kMaxChunksPerAllocate));
-    if (missing.empty()) return true;
+    if (missing.empty()) return Status();
     const ClusterRow cluster = leader_.state.cluster();
+    const size_t least = std::max(1u, cluster.min_write_replicas);
     const auto candidates = leader_.candidates();
     for (uint32_t index : missing) {
-        const auto members = choose_nodes(candidates, cluster.default_replicas, {}, leader_.prng);
-        if (members.size() < std::max(1u, cluster.min_write_replicas)) return false;
+        LFS_ASSIGN(const auto members,
+                   place_chunk(candidates, cluster.default_replicas, least, leader_.prng));
         auto placement = std::make_unique<wire::PlacementT>();
         placement->index = index;
         for (NodeId node : members) placement->members.push_back(node.value);
         command->placements.push_back(std::move(placement));
     }
-    return true;
+    return Status();
 }
 
 void NamespaceService::applied(const RunningPtr& run, Result<Bytes> reply) {

@@ -36,7 +36,7 @@ private:
     void recall_readers(const RunningPtr& run);
     void recall_next(const RunningPtr& run);
     void propose(const RunningPtr& run);
-    bool place_chunks(const RunningPtr& run, wire::ApplyMutationT* command);
+    Status place_chunks(const RunningPtr& run, wire::ApplyMutationT* command);
     void applied(const RunningPtr& run, Result<Bytes> reply);
     Bytes with_volatile_parts(const RunningPtr& run, Bytes reply);
     Bytes with_read_leases(const RunningPtr& run, Bytes reply);

@@ -55,3 +55,16 @@ TEST_CASE("emptier nodes get more, full ones are not starved") {
     CHECK(first[2] > 450);
     CHECK(first[3] > 450);
 }
+
+TEST_CASE("no room is an answer, too few nodes are a matter of time") {
+    Prng prng(1);
+    const auto code = [&prng](const std::vector<Candidate>& nodes) {
+        return place_chunk(nodes, 3, 2, prng).code();
+    };
+    CHECK(place_chunk({node(1, "", 1), node(2, "", 0), node(3, "", 1)}, 3, 2, prng)->size() == 2);
+    CHECK(code({node(1, "", 1), node(2, "", 0), node(3, "", 0)}) == Errc::nospc);
+    CHECK(code({node(1, "", 0), node(2, "", 0), node(3, "", 9, false)}) == Errc::nospc);
+    CHECK(code({node(1, "", 9), node(2, "", 9, false), node(3, "", 9, false)}) ==
+          Errc::unavailable);
+    CHECK(code({}) == Errc::unavailable);
+}
