@@ -12,6 +12,7 @@ namespace {
 
 constexpr Nanos kTick = 500 * kMillisecond;
 constexpr Nanos kStopPoll = 5 * kMillisecond;
+constexpr size_t kFilesSaid = 20;  // lines of the log when a stop gives up
 constexpr Nanos kFlushMargin = 1 * kSecond;  // a flush takes time: begin before kDirtyAgeMax
 
 // "inode 7: write lease, winding, 3 jobs …" for people.
@@ -147,11 +148,28 @@ void Core::wait_clean(Nanos until, StatusDone done) {
         if (inode->error_count > 0) status = inode->error;
     }
     if (busy && loop_.now() >= until) {
+        say_unwritten();
         return done(Status(Errc::io, "changes could not be written back in time"));
     }
     if (!busy) return done(status);
     stop_timer_.start(kStopPoll,
                       [this, until, done = std::move(done)] { wait_clean(until, done); });
+}
+
+void Core::say_unwritten() const {
+    size_t files = 0;
+    for (const auto& [ino, inode] : inodes_) {
+        if (!inode->dirty()) continue;
+        if (++files > kFilesSaid) continue;
+        const std::string waits = chunks_.waits_for(ino);
+        LFS_LOG(error,
+                "inode {}: {} bytes and its size of {} are not written; it waited for {}",
+                ino.to_string(),
+                inode->buffer.bytes() + inode->inline_data.size(),
+                inode->size,
+                waits.empty() ? "the metadata leader" : waits);
+    }
+    if (files > kFilesSaid) LFS_LOG(error, "and {} files more", files - kFilesSaid);
 }
 
 void Core::finish_stop(Nanos patience, const Status& status, StatusDone done) {

@@ -140,6 +140,7 @@ private:
     void fail_inode(const InodePtr& inode);
     void on_session_lost();
     void tick();
+    void say_unwritten() const;  // to the log
     void wait_clean(Nanos until, StatusDone done);
     void finish_stop(Nanos patience, const Status& status, StatusDone done);
     void post(Task task);

@@ -63,6 +63,7 @@ public:
 
 private:
     bool receive_one();
+    void let_unmount();
     void watch_interrupt(Request& request);
     static void interrupted(fuse_req_t req, void* session);
     static ssize_t write_reply(int fd, iovec* parts, int count, void* session);

@@ -237,6 +237,21 @@ TEST_CASE("a clean stop writes back, gives back and closes the session") {
     CHECK(cluster.state.sessions.empty());
 }
 
+TEST_CASE("a stop without a cluster ends when its patience does, and says that data is lost") {
+    Cluster cluster;
+    TestClient client(cluster);
+    client.start();
+    auto file = client.create("f");
+    REQUIRE(client.write(file->handle, 0, pattern(1, 100'000)).is_ok());
+    for (auto& metad : cluster.metads) metad->crash();
+    for (auto& chunkd : cluster.chunkds) chunkd->crash();
+    const Nanos began = cluster.loop.now();
+    CHECK(client.status([&](StatusDone done) { client.vfs->stop(10 * kSecond, done); }).code() ==
+          Errc::io);
+    CHECK(cluster.loop.now() - began >= 10 * kSecond);
+    CHECK(cluster.loop.now() - began < 12 * kSecond);
+}
+
 TEST_CASE("old dirty data goes out by itself") {
     Cluster cluster;
     TestClient client(cluster);
