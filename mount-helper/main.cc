@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // mount.fuse.lumeofs: what mount(8) runs for `mount -t fuse.lumeofs SOURCE DIR -o OPTIONS` and for
 // fstab lines. Translates the helper's command line and becomes lumeofs-fuse, which stands beside
-// it or in LUMEO_BINDIR. Runs as root: nothing of the environment is looked at but PATH for
-// children.
+// it, in ../bin or in LUMEO_BINDIR. Runs as root: nothing of the environment is looked at but PATH
+// for children.
 #include <cerrno>
 #include <climits>
 #include <cstdio>
@@ -14,7 +14,8 @@
 
 namespace {
 
-std::string beside_us() {
+// `place` beside the directory that we are in; symbolic links to us are followed first.
+std::string beside_us(const char* place) {
     char path[PATH_MAX];
     const ssize_t size = readlink("/proc/self/exe", path, sizeof path - 1);
     if (size <= 0) return "";
@@ -22,7 +23,7 @@ std::string beside_us() {
     char* slash = std::strrchr(path, '/');
     if (!slash) return "";
     *slash = '\0';
-    return std::string(path) + "/lumeofs-fuse";
+    return std::string(path) + place;
 }
 
 }  // namespace
@@ -55,9 +56,11 @@ int main(int argc, char** argv) {
         return 1;
     }
     if (fake) return 0;
-    std::string program = beside_us();
-    if (program.empty() || access(program.c_str(), X_OK) != 0)
-        program = LUMEO_BINDIR "/lumeofs-fuse";
+    std::string program = LUMEO_BINDIR "/lumeofs-fuse";
+    for (const char* place : {"/../bin/lumeofs-fuse", "/lumeofs-fuse"}) {
+        const std::string near = beside_us(place);
+        if (!near.empty() && access(near.c_str(), X_OK) == 0) program = near;
+    }
     std::vector<std::string> words = {program, places[0], places[1]};
     if (!options.empty()) {
         words.push_back("-o");
