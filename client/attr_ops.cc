@@ -150,9 +150,13 @@ void Core::setattr(const Caller& caller, InodeId ino, SetAttrs attrs, Done<Attr>
     if (attrs.size && *attrs.size > kFileSizeLimit) return done(Errc::fbig);
     const InodePtr inode = find(ino);
     if (!inode || inode->lost) return setattr_plain(caller, ino, attrs, std::move(done));
+    // Under the lease even if it must be taken: a write that takes it meanwhile would count on the
+    // size and the layout of before.
     const bool ours =
         inode->lease == wire::LeaseMode::write || inode->releasing || inode->reacquire;
-    if (attrs.size && ours) return setattr_size(caller, inode, attrs, std::move(done));
+    if (attrs.size && (ours || inode->handles > 0)) {
+        return setattr_size(caller, inode, attrs, std::move(done));
+    }
     if (!inode->dirty()) return setattr_plain(caller, ino, attrs, std::move(done));
     // What was written before must not set its mtime, or clear setuid bits, after this.
     ++inode->pending;
