@@ -62,6 +62,13 @@ std::optional<Attr> Core::cached_attr(const Caller& caller, InodeId ino) const {
     return attr ? std::optional<Attr>(overlaid(*attr)) : std::nullopt;
 }
 
+std::optional<Attr> Core::known_attr(const Caller& caller, InodeId ino) const {
+    const InodePtr inode = find(ino);
+    if (inode && attr_usable(*inode)) return shown(*inode);
+    if (inode && inode->releasing) return std::nullopt;
+    return cached_attr(caller, ino);
+}
+
 bool Core::attr_usable(const Inode& inode) const { return inode.attr_known && lease_counts(inode); }
 
 // Takes the committed state over, unless we know a later one. Our changes stay on top.

@@ -86,6 +86,7 @@ Core::Core(Loop& loop, Transport& transport, Prng prng, ClientOptions options)
                   [this] { meta_.renew_now(); },
               }),
       alive_(std::make_shared<char>()),
+      linger_timer_(loop),
       tick_timer_(loop),
       stop_timer_(loop) {}
 
@@ -174,6 +175,7 @@ void Core::say_unwritten() const {
 
 void Core::finish_stop(Nanos patience, const Status& status, StatusDone done) {
     tick_timer_.stop();
+    linger_timer_.stop();
     chunks_.stop();
     meta_.stop(std::min(patience, kRpcTimeout), [this, status, done = std::move(done)] {
         alive_ = std::make_shared<char>();
@@ -230,7 +232,7 @@ InodePtr Core::obtain(InodeId ino) {
 }
 
 void Core::forget_if_idle(const InodePtr& inode) {
-    if (inode->handles == 0 && inode->pending == 0 && !inode->lost) close_inode(inode);
+    if (inode->handles == 0 && inode->pending == 0 && !inode->lost) close_inode(inode, true);
 }
 
 HandleId Core::add_handle(HandlePtr file) {

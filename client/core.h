@@ -162,6 +162,7 @@ private:
     Attr shown(const Inode& inode) const;   // committed attributes with our changes
     Attr overlaid(Attr attr) const;         // the same for an answer of the leader
     std::optional<Attr> cached_attr(const Caller& caller, InodeId ino) const;
+    std::optional<Attr> known_attr(const Caller& caller, InodeId ino) const;  // by lease or cache
     bool attr_usable(const Inode& inode) const;
     void adopt_attr(Inode& inode, const wire::AttrT& wire);
     void learn_attr(const wire::MetaReplyT& reply);  // of an operation of ours on that inode
@@ -182,7 +183,11 @@ private:
                      uint32_t flags,
                      Done<Opened> done);
     void opened(const InodePtr& inode, uint32_t flags, const Done<Opened>& done);
-    void close_inode(const InodePtr& inode);
+    void close_inode(const InodePtr& inode, bool may_linger);
+    void linger(const InodePtr& inode);
+    void run_lingering();
+    void end_linger(InodeId ino);
+    void send_releases();
     void session_op(const InodePtr& inode, Task start);
     void end_session_op(const InodePtr& inode);
 
@@ -319,6 +324,10 @@ private:
     bool stalled_ = false;  // something waits for the lease time to be extended
     std::vector<Task> lease_time_waiters_;
     std::function<void(InodeId)> invalidate_;
+    std::multimap<Nanos, InodePtr> lingering_;  // by when the leader is told of the close
+    std::vector<InodePtr> to_release_;          // gathered for one Release
+    bool gathering_ = false;
+    Timer linger_timer_;
     Timer tick_timer_;
     Timer stop_timer_;
 };

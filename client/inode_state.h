@@ -54,6 +54,11 @@ struct Inode {
     uint32_t pending = 0;     // operations that keep it in the table
     bool registered = false;  // the leader knows us as an opener
     bool registered_writer = false;
+    // Closed here, but the leader is told only after a while: it may be opened again, and many are
+    // told of at once. Not while another session wants it.
+    bool lingering = false;
+    Nanos linger_until = 0;
+    bool wanted_elsewhere = false;  // its lease was recalled since it was opened last
 
     // Requests to the leader about opens and the lease: one at a time, in order.
     bool session_op = false;

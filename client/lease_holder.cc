@@ -180,6 +180,7 @@ void Core::on_recall(const wire::RecallT& recall) {
         return revoke ? give_back_unknown(ino, recall.number) : acknowledge(ino, recall.number, recall.kind);
     }
     if (!revoke) return on_flush_recall(inode, recall.number);
+    inode->wanted_elsewhere = true;
     inode->void_grants = std::max(inode->void_grants, recall.last_grant);
     if (!inode->has_lease() && !inode->releasing && !inode->reacquire) return give_back(inode);
     inode->revokes.insert(recall.number);

@@ -100,6 +100,7 @@ void Core::link(const Caller& caller, wire::LinkT op, Done<Attr> done) {
 }
 
 void Core::unlink(const Caller& caller, wire::UnlinkT op, StatusDone done) {
+    if (auto child = names_.child(InodeId{op.parent}, op.name); child && *child) end_linger(*child);
     mutate(Urgency::normal,
                  Binding::free,
                  caller,
@@ -111,6 +112,8 @@ void Core::unlink(const Caller& caller, wire::UnlinkT op, StatusDone done) {
 }
 
 void Core::rename(const Caller& caller, wire::RenameT op, StatusDone done) {
+    auto replaced = names_.child(InodeId{op.new_parent}, op.new_name);
+    if (replaced && *replaced) end_linger(*replaced);
     mutate(Urgency::normal,
                  Binding::free,
                  caller,
@@ -231,12 +234,12 @@ void Core::readdir(const Caller& caller,
     const uint64_t after = cookie < kDotCookies ? 0 : cookie - kDotCookies;
     const bool continues =
         cookie > kDotCookies && !dir->entries.empty() && dir->next_cookie == cookie &&
-        (!plus || find(dir->entries.front().ino) || cached_attr(caller, dir->entries.front().ino));
+        (!plus || dir->listing_kept);
     if (continues) {
         fill_page(dir->entries, plus, max_bytes, &page);
         for (DirEntry& entry : page.entries) {
             entry.attr.reset();
-            if (plus && !find(entry.ino)) entry.attr = cached_attr(caller, entry.ino);
+            if (plus) entry.attr = known_attr(caller, entry.ino);
         }
         page.at_end = dir->entries.empty() && dir->entries_end;
         dir->next_cookie = page.entries.back().cookie;

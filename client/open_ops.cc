@@ -16,6 +16,9 @@ constexpr uint32_t kOpen = static_cast<uint32_t>(wire::OpenFlags::open);
 constexpr uint32_t kOpenWrite = kOpen | static_cast<uint32_t>(wire::OpenFlags::write);
 constexpr uint32_t kRegular = 0100000;
 constexpr uint32_t kTypeMask = 0170000;
+constexpr Nanos kLinger = 100 * kMillisecond;     // with a lease: opening it again costs nothing
+constexpr Nanos kGatherReleases = 5 * kMillisecond;
+constexpr size_t kLingeringMax = 1024;
 
 bool wants_write(uint32_t flags) { return (flags & OpenMode::kAccess) != 0; }
 
@@ -46,7 +49,9 @@ void Core::register_open(const InodePtr& inode, bool writer, StatusDone done) {
             done(Status(Errc::no_session, "the session was ended"));
             return end_session_op(inode);
         }
-        if (inode->registered && (!writer || inode->registered_writer)) {
+        // One that was only not yet released is opened anew if it has no lease: it may get one.
+        const bool usable = inode->handles > 0 || inode->has_lease();
+        if (inode->registered && usable && (!writer || inode->registered_writer)) {
             done(ok_status());
             return end_session_op(inode);
         }
@@ -132,8 +137,10 @@ void Core::finish_open(const InodePtr& inode,
     file->ino = inode->ino;
     file->flags = flags;
     file->writer = wants_write(flags);
+    file->appends = (flags & OpenMode::kAppend) != 0;
     file->errors_seen = inode->error_count;
     ++inode->handles;
+    inode->wanted_elsewhere = false;
     if (file->writer) ++inode->writers;
     const HandleId id = add_handle(file);
     auto answer = [this, inode, flags, id, done = std::move(done)] {
@@ -141,8 +148,7 @@ void Core::finish_open(const InodePtr& inode,
         opened.attr = shown(*inode);
         opened.attr.ino = inode->ino;
         opened.handle = id;
-        opened.direct_io = (flags & (OpenMode::kAppend | OpenMode::kDirect)) != 0 ||
-                           (flags & OpenMode::kAccess) == 1;
+        opened.direct_io = opens_direct(flags);
         done(opened);
     };
     if ((flags & OpenMode::kTruncate) == 0) return answer();
@@ -215,7 +221,7 @@ void Core::release(HandleId id) {
 
 // The last handle has gone: what is dirty is written back, the lease ends, the leader forgets the
 // open. Called again after each step.
-void Core::close_inode(const InodePtr& inode) {
+void Core::close_inode(const InodePtr& inode, bool may_linger) {
     if (inode->lease == wire::LeaseMode::write && (inode->dirty() || inode->grower)) {
         return wind_down(inode);
     }
@@ -231,22 +237,75 @@ void Core::close_inode(const InodePtr& inode) {
         }
         return;
     }
+    if (may_linger && !stopping_ && !inode->wanted_elsewhere) return linger(inode);
     if (inode->has_lease()) drop_lease(*inode);  // Release gives it back too
     session_op(inode, [this, inode] {
         if (inode->lost) return end_session_op(inode);
-        wire::ReleaseT op;
-        op.ino = inode->ino.value;
-        op.flags = inode->registered_writer ? kOpenWrite : kOpen;
         inode->registered = false;
         inode->registered_writer = false;
         ++inode->give_back_count;
-        wire::SessionOpUnion request;
-        request.Set(std::move(op));
-        meta_.session_request(std::move(request), [this, inode](const MetaAnswer&) {
+        to_release_.push_back(inode);
+        if (!gathering_) send_releases();
+    });
+}
+
+void Core::send_releases() {
+    if (to_release_.empty()) return;
+    const std::vector<InodePtr> inodes = std::exchange(to_release_, {});
+    wire::ReleaseT op;
+    op.ino = inodes.front()->ino.value;
+    op.flags = kOpen;
+    for (size_t i = 1; i < inodes.size(); ++i) op.others.push_back(inodes[i]->ino.value);
+    wire::SessionOpUnion request;
+    request.Set(std::move(op));
+    meta_.session_request(std::move(request), [this, inodes](const MetaAnswer&) {
+        for (const InodePtr& inode : inodes) {
             end_session_op(inode);
             forget_if_idle(inode);
-        });
+        }
     });
+}
+
+// --- closed, and not released yet
+
+void Core::linger(const InodePtr& inode) {
+    if (inode->lingering) return;  // run_lingering() comes to it
+    inode->lingering = true;
+    inode->linger_until = loop_.now() + (inode->has_lease() ? kLinger : kGatherReleases);
+    lingering_.emplace(inode->linger_until, inode);
+    if (lingering_.size() > kLingeringMax) return run_lingering();
+    if (!linger_timer_.running()) {
+        linger_timer_.start(kGatherReleases, [this] { run_lingering(); });
+    }
+}
+
+// Those whose time has come, and the oldest if there are too many.
+void Core::run_lingering() {
+    gathering_ = true;
+    while (!lingering_.empty()) {
+        auto first = lingering_.begin();
+        if (first->first > loop_.now() && lingering_.size() <= kLingeringMax / 2) break;
+        const InodePtr inode = std::move(first->second);
+        lingering_.erase(first);
+        inode->lingering = false;
+        if (inode->handles == 0 && inode->pending == 0 && !inode->lost) close_inode(inode, false);
+    }
+    gathering_ = false;
+    send_releases();
+    if (lingering_.empty()) return linger_timer_.stop();
+    const Nanos wait = std::max(lingering_.begin()->first - loop_.now(), kGatherReleases);
+    linger_timer_.start(wait, [this] { run_lingering(); });
+}
+
+// It is about to be removed: the leader should not keep it as one that is open.
+void Core::end_linger(InodeId ino) {
+    const InodePtr inode = find(ino);
+    if (!inode || !inode->lingering || inode->handles > 0 || inode->pending > 0) return;
+    auto [from, to] = lingering_.equal_range(inode->linger_until);
+    auto at = std::find_if(from, to, [&](const auto& entry) { return entry.second == inode; });
+    if (at != to) lingering_.erase(at);
+    inode->lingering = false;
+    close_inode(inode, false);
 }
 
 }  // namespace lumeofs::client

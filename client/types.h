@@ -115,6 +115,11 @@ struct OpenMode {
     static constexpr uint32_t kAppend = 02000;
     static constexpr uint32_t kDirect = 040000;
 };
+// Files opened so are read and written past the kernel's pages; see Opened.
+inline bool opens_direct(uint32_t flags) {
+    return (flags & (OpenMode::kAppend | OpenMode::kDirect)) != 0 ||
+           (flags & OpenMode::kAccess) == 1;
+}
 // rename(2) flags.
 inline constexpr uint32_t kRenameNoReplace = 1;
 inline constexpr uint32_t kRenameExchange = 2;

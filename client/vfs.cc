@@ -288,6 +288,12 @@ void Vfs::write(
     core_->write(caller, file, offset, std::move(data), gone, std::move(done));
 }
 
+void Vfs::set_append(HandleId handle, bool append) {
+    const HandlePtr file = core_->handle(handle);
+    if (!file || (append && !opens_direct(file->flags))) return;
+    file->appends = append;
+}
+
 void Vfs::flush(const Caller& caller, HandleId handle, StatusDone done) {
     const HandlePtr file = core_->handle(handle);
     if (!file || file->is_dir) return done(Status(Errc::badf));

@@ -136,6 +136,9 @@ public:
     // sent as they are). Of a kAppend handle the offset is ignored. Answers the number of bytes.
     void write(
         const Caller& caller, HandleId handle, uint64_t offset, Buffer data, Done<uint64_t> done);
+    // fcntl(F_SETFL) has changed O_APPEND of an open file; for the writes that follow. One opened with
+    // pages in the kernel stays as it was: its appends would be in those pages at another place.
+    void set_append(HandleId handle, bool append);
     // close(2): everything dirty is written and committed, so that the next open elsewhere sees it.
     void flush(const Caller& caller, HandleId handle, StatusDone done);
     // Data on stable storage on every member, size and mtime committed. datasync: without mtime

@@ -34,8 +34,7 @@ void Core::write(const Caller& caller,
     if (gone && *gone) return;  // interrupted while it waited: it must not happen any more
     if (auto error = take_error(*file); !error.is_ok()) return done(error);
     if (data.empty()) return done(uint64_t{0});
-    const bool appends = (file->flags & OpenMode::kAppend) != 0;
-    if (!appends && (offset >= kFileSizeLimit || data.size() > kFileSizeLimit - offset)) {
+    if (!file->appends && (offset >= kFileSizeLimit || data.size() > kFileSizeLimit - offset)) {
         return done(Errc::fbig);
     }
     if (dirty_bytes_ >= options_.dirty_limit) {
@@ -63,7 +62,7 @@ void Core::admit_write(const InodePtr& inode,
                        uint64_t offset,
                        const Buffer& data,
                        const Done<uint64_t>& done) {
-    if ((file->flags & OpenMode::kAppend) != 0) {
+    if (file->appends) {
         offset = inode->size;
         if (offset >= kFileSizeLimit || data.size() > kFileSizeLimit - offset)
             return done(Errc::fbig);

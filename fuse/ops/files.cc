@@ -74,6 +74,7 @@ void write_file_data(fuse_req_t req,
                         });
                 };
             }
+            s.vfs().set_append(handle, (flags & O_APPEND) != 0);  // the file's flags as of now
             s.vfs().write(r->caller(), handle, static_cast<uint64_t>(offset), buffer, answer);
         });
 }

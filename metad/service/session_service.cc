@@ -78,9 +78,13 @@ void SessionService::dispatch(const std::shared_ptr<RpcPeer>& peer,
     if (const auto* op = request.op.AsOpen()) {
         when_recovered([this, id, op = *op, answer] { open(id, op, answer); });
     } else if (const auto* release = request.op.AsRelease()) {
-        leader_.leases.give_back(id, InodeId{release->ino}, leader_.loop.now());
-        leader_.leases.remove_opener(id, InodeId{release->ino});
-        released(InodeId{release->ino});
+        auto close = [this, id](uint64_t ino) {
+            leader_.leases.give_back(id, InodeId{ino}, leader_.loop.now());
+            leader_.leases.remove_opener(id, InodeId{ino});
+            released(InodeId{ino});
+        };
+        close(release->ino);
+        for (uint64_t ino : release->others) close(ino);
         answer({});
     } else if (const auto* acquire_op = request.op.AsAcquireLease()) {
         when_recovered([this, id, op = *acquire_op, answer] { acquire(id, op, answer); });

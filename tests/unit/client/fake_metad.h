@@ -335,10 +335,13 @@ private:
                 answer(responder, std::move(reply));
             });
         } else if (const auto* release = request.op.AsRelease()) {
-            const uint64_t ino = release->ino;
-            leases_[ino].openers.erase(session);
-            if (leases_[ino].holder == session) free_lease(ino);
-            drop_if_orphan(ino);
+            std::vector<uint64_t> closed = release->others;
+            closed.push_back(release->ino);
+            for (uint64_t ino : closed) {
+                leases_[ino].openers.erase(session);
+                if (leases_[ino].holder == session) free_lease(ino);
+                drop_if_orphan(ino);
+            }
             answer(responder, {});
         } else if (const auto* acquire = request.op.AsAcquireLease()) {
             const uint64_t ino = acquire->ino;
