@@ -121,11 +121,11 @@ pid_t running_pid(const std::string& pid_file,
     const ssize_t length = readlink((proc + "/exe").c_str(), target, sizeof target);
     if (length <= 0) return 0;
     std::string exe(target, static_cast<size_t>(length));
-    const std::string deleted = " (deleted)";  // rebuilt since it was started
-    if (exe.ends_with(deleted)) exe.resize(exe.size() - deleted.size());
-    if (base_name(exe) != program_name) return 0;
     auto arguments = read_whole_file(proc + "/cmdline");
     if (!arguments) return 0;
+    // Rebuilt since it was started: a linker may have renamed the old file before it was deleted.
+    if (exe.ends_with(" (deleted)")) exe = arguments->substr(0, arguments->find('\0'));
+    if (base_name(exe) != program_name) return 0;
     const std::string wanted = argument + '\0';
     return arguments->find(wanted) == std::string::npos ? 0 : pid;
 }
