@@ -145,10 +145,13 @@ bool Db::checkpoint() {
         fail(Errc::io, "cannot read before a checkpoint");
         return false;
     }
+    // RESTART, not TRUNCATE: SQLite does not sync the truncation, and a power cut could bring a part
+    // of the old WAL back, which would be replayed over newer pages. Left as it is, it is either
+    // replayed whole, which changes nothing, or void by the synced header of the next one.
     int frames = -1;
     int copied = -1;
     const int code =
-        sqlite3_wal_checkpoint_v2(handle_, nullptr, SQLITE_CHECKPOINT_TRUNCATE, &frames, &copied);
+        sqlite3_wal_checkpoint_v2(handle_, nullptr, SQLITE_CHECKPOINT_RESTART, &frames, &copied);
     if (code != SQLITE_OK || frames < 0 || frames != copied) {
         fail(code == SQLITE_OK ? Errc::io : errc_of(code),
              fmt::format("checkpoint: {} ({} of {} frames)", sqlite3_errstr(code), copied, frames));
