@@ -67,6 +67,9 @@ public:
     virtual NodeId self() const = 0;
     virtual Incarnation incarnation() const = 0;
     virtual bool session_fenced(SessionId session) const = 0;
+    // The chunk was removed here by an order of this epoch or a later one: a late message of a primary
+    // must not make it again.
+    virtual bool was_removed(ChunkId chunk, Epoch epoch) const = 0;
     virtual uint64_t free_bytes() const = 0;
     virtual ReplicationStats& stats() = 0;
     // A number never given before in this incarnation.

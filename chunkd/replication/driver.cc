@@ -580,6 +580,7 @@ void Driver::fill_joiner(const wire::ChunkGrantT& grant, NodeId joiner, StatusDo
 }
 
 void Driver::remove_chunk(ChunkId chunk, Epoch epoch, StatusDone done) {
+    removed_.add(chunk, epoch);
     if (!store_.has(chunk)) return done(Status());
     auto one = replica(chunk);
     if (!one.is_ok()) return done(one.status());

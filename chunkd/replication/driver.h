@@ -20,6 +20,7 @@
 
 #include "chunkd/replication/block_repair.h"
 #include "chunkd/replication/chunk_replica.h"
+#include "chunkd/replication/removed_chunks.h"
 
 namespace lumeofs::replication {
 
@@ -78,6 +79,9 @@ public:
     NodeId self() const override { return options_.self; }
     Incarnation incarnation() const override { return incarnation_; }
     bool session_fenced(SessionId session) const override { return fenced_.contains(session); }
+    bool was_removed(ChunkId chunk, Epoch epoch) const override {
+        return removed_.covers(chunk, epoch);
+    }
     uint64_t free_bytes() const override;
     ReplicationStats& stats() override { return stats_; }
     uint64_t next_number() override { return ++last_number_; }
@@ -124,6 +128,7 @@ private:
     std::set<ChunkId> active_;                          // get tick()
     std::set<ChunkId> background_;                      // to be loaded and settled
     std::set<SessionId> fenced_;
+    RemovedChunks removed_;
     std::map<NodeId, Incarnation> seen_;                // newest start of other chunkds
     std::set<NodeId> listed_;                           // asked for their in-doubt chunks
     std::map<NodeId, std::vector<AskedGather>> gathers_;

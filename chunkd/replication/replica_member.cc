@@ -58,6 +58,9 @@ Status ChunkReplica::follow(NodeId sender,
 }
 
 Status ChunkReplica::create(bool complete, StatusDone done) {
+    if (host_.was_removed(chunk_, config_.epoch)) {
+        return Status(Errc::not_found, "this chunk was removed");
+    }
     store::WriteRecord record;
     record.chunk = chunk_;
     record.kind = store::RecordKind::create;

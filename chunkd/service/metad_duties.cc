@@ -9,6 +9,7 @@ namespace lumeofs::chunkd {
 namespace {
 
 constexpr uint32_t kReportPage = 1024;
+constexpr Nanos kReportEvery = 3600 * kSecond;
 constexpr Nanos kReportPause = 100 * kMillisecond;  // between pages: a herd of nodes reports at once
 
 }  // namespace
@@ -115,6 +116,8 @@ void MetadDuties::on_beat(const wire::HeartbeatReplyT& reply) {
     for (const auto& order : reply.orders) {
         if (order) obey(*order, reply.term);
     }
+    // Copies of chunks that were deleted are found by it, however they came about.
+    if (loop_.now() - reported_at_ >= kReportEvery) report_holdings();
     if (reply.nodes_version != nodes_version_ && !reply.nodes.empty()) {
         nodes_version_ = reply.nodes_version;
         needs_.learn_nodes(reply.nodes);
@@ -161,6 +164,7 @@ void MetadDuties::obey(const wire::OrderT& order, uint64_t term) {
 // ----------------------------------------------------------------------------------------- reports
 
 void MetadDuties::report_holdings() {
+    reported_at_ = loop_.now();
     report_after_ = ChunkId{};
     if (reporting_) return;
     reporting_ = true;

@@ -66,6 +66,7 @@ private:
     std::set<uint64_t> orders_sent_;
     std::set<uint64_t> orders_open_;    // being carried out
     bool reporting_ = false;
+    Nanos reported_at_ = 0;
     ChunkId report_after_;
     Timer report_timer_;
     std::shared_ptr<char> alive_ = std::make_shared<char>();

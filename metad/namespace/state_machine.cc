@@ -48,6 +48,7 @@ Reply dispatch(OpContext& ctx, const wire::CommandOpUnion& op) {
     if (const auto* garbage_op = op.AsApplyGarbageDone()) return garbage_done(ctx, *garbage_op);
     if (const auto* boot_op = op.AsApplyBootstrap()) return bootstrap(ctx, *boot_op);
     if (const auto* trim_op = op.AsApplyTrimMarks()) return trim_marks(ctx, *trim_op);
+    if (const auto* condemn_op = op.AsApplyCondemn()) return condemn(ctx, *condemn_op);
     return reply_error(Errc::corrupt);
 }
 

@@ -23,6 +23,7 @@
 //     applied (another epoch, unknown chunk, no member, a new member that was neither member nor
 //     joiner, no room in this command) are missing. value = number applied.
 //   ApplyGarbageDone: value = copies taken off the list. ApplyTrimMarks: value = chunks changed.
+//   ApplyCondemn: value = copies put on the garbage list.
 //   ApplyBootstrap: exist: another cluster id. The same id again takes the settings over.
 //
 // The read half (all below ReplicatedState) shows applied state, between two apply() calls.
@@ -171,6 +172,8 @@ public:
     std::optional<NodeRow> node(NodeId node);
     uint64_t nodes_version() const;  // log index of the last change, 0 = none
     bool is_bootstrapped() const;
+    // The chunk is not there and was surely deleted: a copy of it may be condemned.
+    bool was_deleted(ChunkId chunk);
     ClusterRow cluster() const;
     Totals totals() const;
     Nanos last_now_ns() const;  // of the last command: the next one's must be greater

@@ -46,6 +46,10 @@ std::optional<wire::ChunkGrantT> StateMachine::grant_for(InodeId ino,
     return std::move(*reply.grants.front());
 }
 
+bool StateMachine::was_deleted(ChunkId chunk) {
+    return tables_->state.gave(chunk) && !tables_->chunks.load(chunk);
+}
+
 // Everything whose attributes change: a holder answers stat(2) from what it knows (system.md 2.4),
 // so its lease must be gone before another session changes the mode, the link count or the ctime.
 std::vector<InodeId> StateMachine::lease_targets(const wire::MutationT& mutation) {

@@ -28,6 +28,13 @@ struct State {
 
     InodeId next_inode() { return InodeId{make_id(0, cluster.generation, ++inode_counter)}; }
     ChunkId next_chunk() { return ChunkId{make_id(0, cluster.generation, ++chunk_counter)}; }
+    // The id was given by this very history: a chunk without a row was deleted, and is not one that
+    // a restored older database has never heard of [18].
+    bool gave(ChunkId chunk) const {
+        const uint64_t counter = chunk.value & kCounterMask;
+        return chunk.value == make_id(0, cluster.generation, counter) && counter != 0 &&
+               counter <= chunk_counter;
+    }
     SessionId next_session() {
         return SessionId{make_id(0, cluster.generation, ++session_counter)};
     }

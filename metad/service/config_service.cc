@@ -10,6 +10,8 @@ namespace {
 
 constexpr Nanos kReportPatience = kSecond;  // a primary that is well meanwhile is tried again
 
+constexpr size_t kCondemnedAtOnce = 400;
+
 bool contains(const std::vector<NodeId>& nodes, NodeId node) {
     return std::find(nodes.begin(), nodes.end(), node) != nodes.end();
 }
@@ -90,6 +92,23 @@ bool ConfigService::gone(const Removed& removed) const {
     if (node.goodbye || node.incarnation != removed.incarnation) return true;
     auto pending = node.removals.find(removed.chunk);
     return pending == node.removals.end() || pending->second > removed.epoch;
+}
+
+void ConfigService::condemn_deleted(NodeId node,
+                                    const std::vector<std::pair<ChunkId, Epoch>>& held) {
+    wire::ApplyCondemnT command;
+    command.node = node.value;
+    for (const auto& [chunk, epoch] : held) {
+        if (command.chunks.size() == kCondemnedAtOnce) break;
+        if (!leader_.state.was_deleted(chunk)) continue;
+        command.chunks.push_back(chunk.value);
+        command.epochs.push_back(epoch.value);
+    }
+    if (command.chunks.empty()) return;
+    LFS_LOG(info, "node {} has copies of {} deleted chunks", node.value, command.chunks.size());
+    wire::CommandOpUnion op;
+    op.Set(std::move(command));
+    leader_.propose(std::move(op), [](const Result<wire::MetaReplyT>&) {});  // else reported again
 }
 
 void ConfigService::acknowledged(NodeId id, const std::vector<uint64_t>& chunks) {
@@ -267,6 +286,10 @@ void ConfigService::join_done(const wire::JoinDoneT& report,
     wire::ConfigReplyT reply;
     const auto row = leader_.state.chunk(ChunkId{report.chunk});
     if (!row) {
+        const std::vector<std::pair<ChunkId, Epoch>> held{
+            {ChunkId{report.chunk}, Epoch{report.epoch}}};
+        condemn_deleted(NodeId{report.joiner}, held);
+        condemn_deleted(NodeId{report.node}, held);
         reply.unknown.push_back(report.chunk);
         return done(std::move(reply));
     }

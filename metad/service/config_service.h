@@ -39,6 +39,10 @@ public:
     // the dead as far as min_write_replicas allows. Nothing if no member is usable or the primary is.
     std::optional<wire::ConfigChangeT> promotion(const ChunkRow& row) const;
 
+    // Copies that `node` says it has, (chunk, epoch): those of deleted chunks become garbage there
+    // [19]. They come about when a copy is made, or a node comes back, after the removal was done.
+    void condemn_deleted(NodeId node, const std::vector<std::pair<ChunkId, Epoch>>& held);
+
     void acknowledged(NodeId node, const std::vector<uint64_t>& chunks);
     // A node cannot serve any more, or time has passed: looks at who still waits.
     void tick();

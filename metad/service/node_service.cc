@@ -264,18 +264,22 @@ wire::ConfigReplyT NodeService::get_configs(const wire::GetConfigsT& op) {
     return reply;
 }
 
-// What a node holds: told what it does not know yet. Chunks that nobody knows are left alone [19].
+// What a node holds: told what it does not know yet. Copies of deleted chunks become garbage; chunks
+// that nobody knows are left alone [19].
 wire::ConfigReplyT NodeService::chunk_report(const wire::ChunkReportT& op) {
     wire::ConfigReplyT reply;
+    std::vector<std::pair<ChunkId, Epoch>> unknown;
     for (const auto& held : op.chunks) {
         const auto row = leader_.state.chunk(ChunkId{held->chunk});
         if (!row) {
             reply.unknown.push_back(held->chunk);
+            unknown.emplace_back(ChunkId{held->chunk}, Epoch{held->epoch});
         } else if (row->epoch.value > held->epoch) {
             reply.grants.push_back(
                 std::make_unique<wire::ChunkGrantT>(StateMachine::to_grant(*row)));
         }
     }
+    configs_.condemn_deleted(NodeId{op.node}, unknown);
     return reply;
 }
 

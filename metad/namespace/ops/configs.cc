@@ -105,6 +105,19 @@ Reply garbage_done(OpContext& ctx, const wire::ApplyGarbageDoneT& op) {
     return reply_value(removed);
 }
 
+Reply condemn(OpContext& ctx, const wire::ApplyCondemnT& op) {
+    uint64_t condemned = 0;
+    const size_t count = std::min(op.chunks.size(), op.epochs.size());
+    for (size_t i = 0; i < count; ++i) {
+        if (ctx.rows_used() + 2 > kMaxRowsPerCommand) break;
+        const ChunkId chunk{op.chunks[i]};
+        if (!ctx.t.state.gave(chunk) || ctx.t.chunks.load(chunk)) continue;
+        ctx.t.garbage.insert({NodeId{op.node}, chunk, Epoch{op.epochs[i]}});
+        ++condemned;
+    }
+    return reply_value(condemned);
+}
+
 Reply trim_marks(OpContext& ctx, const wire::ApplyTrimMarksT& op) {
     uint64_t changed = 0;
     const size_t count = std::min(op.chunks.size(), op.epochs.size());

@@ -54,6 +54,7 @@ Reply change_configs(OpContext& ctx, const wire::ApplyConfigChangesT& op);
 Reply garbage_done(OpContext& ctx, const wire::ApplyGarbageDoneT& op);
 Reply bootstrap(OpContext& ctx, const wire::ApplyBootstrapT& op);
 Reply trim_marks(OpContext& ctx, const wire::ApplyTrimMarksT& op);
+Reply condemn(OpContext& ctx, const wire::ApplyCondemnT& op);
 
 // --- queries
 Reply lookup(Tables& t, const wire::CallerT& caller, const wire::LookupT& op);

@@ -154,6 +154,20 @@ TEST_CASE("a joiner is filled under writes and becomes a member") {
     CHECK(c.read(14, kX, 0, 100).bytes == fill('q', 100));
 }
 
+TEST_CASE("a late message does not make a removed chunk again [19]") {
+    Cluster c;
+    c.metad.chunk(kX, {11, 12, 13});
+    bool removed = false;
+    c.servers[13]->driver()->remove_chunk(
+        ChunkId{kX}, Epoch{c.metad.rows[kX].epoch}, [&](const Status& status) {
+            removed = status.is_ok();
+        });
+    CHECK(removed);  // there was nothing here yet
+    CHECK(c.write(kX, 0, fill('a', 5000)) == Errc::ok);
+    CHECK(!c.servers[13]->driver()->store().has(ChunkId{kX}));
+    CHECK(c.metad.rows[kX].members == std::vector<uint64_t>{11, 12});
+}
+
 TEST_CASE("an older write of the same client never lands on a newer one [10]") {
     Cluster c;
     c.metad.chunk(kX, {11, 12, 13});

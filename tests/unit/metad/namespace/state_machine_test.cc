@@ -296,4 +296,31 @@ TEST_CASE("configs: compare and swap, absent replicas, write-offs") {
     CHECK(fs.sm->chunks(ChunkId{}, 9).size() == 1);
 }
 
+TEST_CASE("condemn: only copies of chunks that were given and deleted become garbage [18, 19]") {
+    Cluster fs;
+    const uint64_t gone = fs.big_file(kRoot, "gone", 100);
+    const uint64_t kept = fs.big_file(kRoot, "kept", 100);
+    const ChunkId deleted = fs.sm->chunk_at(InodeId{gone}, 0)->id;
+    const ChunkId live = fs.sm->chunk_at(InodeId{kept}, 0)->id;
+    CHECK(fs.unlink(kRoot, "gone").errc == 0);
+    for (uint64_t node : fs.nodes) {
+        wire::ApplyGarbageDoneT done;
+        done.node = node;
+        done.chunks = {deleted.value};
+        CHECK(fs.command(done).value == 1);
+    }
+    CHECK(fs.sm->totals().garbage == 0);
+    CHECK(fs.sm->was_deleted(deleted));
+    CHECK(!fs.sm->was_deleted(live));
+    wire::ApplyCondemnT op;
+    op.node = 13;
+    op.chunks = {deleted.value, live.value, live.value + 1000, make_id(0, 9, 1)};
+    op.epochs = {5, 5, 5, 5};
+    CHECK(fs.command(op).value == 1);
+    const auto garbage = fs.sm->garbage_of_node(NodeId{13}, ChunkId{}, 9);
+    REQUIRE(garbage.size() == 1);
+    CHECK(garbage[0].chunk == deleted);
+    CHECK(garbage[0].epoch == Epoch{5});
+}
+
 }  // namespace lumeofs::metad
