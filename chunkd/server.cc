@@ -141,6 +141,8 @@ Status ChunkdServer::listen() {
     RpcServerEvents on;
     on.check = [this](const Hello& peer) {
         if (stopped_) return Status(Errc::shutting_down, "this chunkd is stopping");
+        // At the first start of all the cluster is learnt later than this began to listen.
+        LFS_TRY(check_hello(hello(), peer));
         if (peer.role == Role::metad) return Status(Errc::protocol, "a metad has no business here");
         return Status();
     };

@@ -5,17 +5,21 @@
 // Order: parse, fork (NNG must not be started before), connect to the cluster, mount, tell the
 // parent, serve; then write back, close the session, exit.
 #include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "client/vfs.h"
@@ -137,6 +141,61 @@ void signal_thread(const sigset_t& signals,
     }
 }
 
+// Somebody asked us to end, or the mounting process has gone (its end of the pipe is closed).
+bool wait_is_over(const sigset_t& signals) {
+    const timespec none = {};
+    for (int number = 0; (number = sigtimedwait(&signals, nullptr, &none)) > 0;) {
+        if (number == SIGTERM || number == SIGINT || number == SIGHUP) return true;
+    }
+    pollfd parent = {g_parent, 0, 0};
+    return g_parent >= 0 && poll(&parent, 1, 0) == 1 && (parent.revents & POLLERR) != 0;
+}
+
+// For whoever looks at the terminal of mount(8) or at the log: what is being waited for.
+void say_waiting(const MountOptions& options, std::chrono::milliseconds waited) {
+    const std::string line = fmt::format(
+        "waiting for the cluster at {}: no metad there has answered as leader for {} s{}",
+        options.source,
+        waited.count() / 1'000,
+        options.client.soft ? "" : "; interrupt to give up");
+    if (!options.log.file.empty()) std::fprintf(stderr, "lumeofs-fuse: %s\n", line.c_str());
+    LFS_LOG(warn, "{}", line);
+}
+
+// Starts the client and waits for the cluster, for as long as that takes or somebody wants to wait.
+Status start_client(RealLoop& loop,
+                    client::Vfs& vfs,
+                    const MountOptions& options,
+                    const sigset_t& signals) {
+    struct Answer {
+        std::mutex mutex;
+        std::condition_variable changed;
+        std::optional<Status> status;
+    };
+    auto answer = std::make_shared<Answer>();  // may outlive the wait
+    loop.run_and_wait([&] {
+        vfs.start([answer](const Status& status) {
+            std::lock_guard lock(answer->mutex);
+            answer->status = status;
+            answer->changed.notify_one();
+        });
+    });
+    constexpr std::chrono::milliseconds kLook{100};
+    std::chrono::milliseconds waited{0}, next_line{2'000};
+    std::unique_lock lock(answer->mutex);
+    auto answered = [&] { return answer->status.has_value(); };
+    while (!answer->changed.wait_for(lock, kLook, answered)) {
+        if (wait_is_over(signals)) return Status(Errc::canceled, "interrupted");
+        if ((waited += kLook) < next_line) continue;
+        say_waiting(options, waited);
+        next_line = std::min(next_line * 4, next_line + std::chrono::minutes(1));
+    }
+    if (answer->status->code() != Errc::timedout) return *answer->status;
+    return Status(Errc::timedout,
+                  fmt::format("no metad there has answered as leader within {} s",
+                              options.client.timeo / kSecond));
+}
+
 int run(const MountOptions& options) {
     init_log(options.log);
     // Many connections and open files; the default of 1,024 is soon reached.
@@ -157,24 +216,12 @@ int run(const MountOptions& options) {
     client::ClientOptions client_options = options.client;
     client_options.host = host_name();
     std::unique_ptr<client::Vfs> vfs;
-    Status started(Errc::io, "the client did not start");
-    {
-        std::mutex mutex;
-        std::condition_variable changed;
-        bool answered = false;
-        loop.run_and_wait([&] {
-            vfs = std::make_unique<client::Vfs>(loop, transport, Prng(seed), client_options);
-            vfs->start([&](const Status& status) {
-                std::lock_guard lock(mutex);
-                started = status;
-                answered = true;
-                changed.notify_one();
-            });
-        });
-        std::unique_lock lock(mutex);
-        changed.wait(lock, [&] { return answered; });
-    }
+    loop.run_and_wait([&] {
+        vfs = std::make_unique<client::Vfs>(loop, transport, Prng(seed), client_options);
+    });
+    const Status started = start_client(loop, *vfs, options, signals);
     if (!started.is_ok()) {
+        loop.run_and_wait([&] { vfs.reset(); });
         loop.stop();
         return fail(started.with_context("cannot use the cluster at " + options.source));
     }

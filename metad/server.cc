@@ -70,13 +70,7 @@ Status MetadServer::open_raft() {
     options.start_pause_ticks = options.election_ticks;
     options.log_bytes_max = config_.raft_log_max_size;
     options.log_bytes_kept = config_.raft_log_max_size / 8;
-    options.hello = [node = config_.node_id] {
-        Hello hello;
-        hello.protocol_revision = kProtocolRevision;
-        hello.role = Role::metad;
-        hello.node = node;
-        return hello;
-    };
+    options.hello = [this] { return own_hello(); };
     options.on_failure = env_.on_failure;
     LFS_ASSIGN(raft_,
                consensus::RaftDriver::open(
@@ -87,13 +81,8 @@ Status MetadServer::open_raft() {
 Status MetadServer::listen() {
     RpcServerEvents events;
     events.check = [this](const Hello& hello) {
-        const ClusterRow cluster = state_->cluster();
-        const bool other = (hello.cluster_id_high != 0 || hello.cluster_id_low != 0) &&
-                           state_->is_bootstrapped() &&
-                           (hello.cluster_id_high != cluster.cluster_id_high ||
-                            hello.cluster_id_low != cluster.cluster_id_low);
-        if (other) return Status(Errc::protocol, "it belongs to another cluster");
-        return ok_status();
+        // At the first start of all the cluster gets its id later than this begins to listen.
+        return check_hello(own_hello(), hello);
     };
     events.on_request = [this](RpcPeer& peer, RpcRequest request) {
         if (request.method == static_cast<uint16_t>(Method::snapshot_piece)) {
@@ -109,11 +98,19 @@ Status MetadServer::listen() {
     server_ = std::make_unique<RpcServer>(env_.loop, env_.transport, std::move(events));
     service_->set_peers(
         [this](const std::function<void(RpcPeer&)>& visit) { server_->for_each_peer(visit); });
+    return server_->listen(config_.listen_address(), own_hello());
+}
+
+Hello MetadServer::own_hello() const {
     Hello hello;
     hello.protocol_revision = kProtocolRevision;
     hello.role = Role::metad;
     hello.node = config_.node_id;
-    return server_->listen(config_.listen_address(), hello);
+    if (state_->is_bootstrapped()) {
+        hello.cluster_id_high = state_->cluster().cluster_id_high;
+        hello.cluster_id_low = state_->cluster().cluster_id_low;
+    }
+    return hello;
 }
 
 Status MetadServer::start() {

@@ -60,6 +60,7 @@ private:
     Status open_state();
     Status open_raft();
     Status listen();
+    Hello own_hello() const;
     void checkpoint_if_due();
 
     MetadEnv env_;

@@ -62,11 +62,12 @@ void NngHub::shut_and_wait() {
 
 void NngHub::complain(const std::string& line) {
     const Nanos now = loop.now();
-    if (complained_at_ != 0 && now - complained_at_ < kSecond) {
+    lines_paid_until_ = std::max(lines_paid_until_, now);
+    if (lines_paid_until_ - now > kLinesAtOnce * kSecond) {
         ++suppressed_;
         return;
     }
-    complained_at_ = now;
+    lines_paid_until_ += kSecond;
     const uint64_t more = std::exchange(suppressed_, 0);
     if (more > 0) {
         LFS_LOG(warn, "{} ({} similar lines left out)", line, more);

@@ -52,7 +52,8 @@ public:
     void shut_and_wait();
     bool gone() const { return gone_; }
 
-    // One line per second about refused or broken connections; a flood is counted, not written out.
+    // A few lines at once about refused or broken connections, and one per second for long; a flood
+    // is counted, not written out.
     void complain(const std::string& line);
 
     int handshakes = 0;  // accepted connections that have not said hello yet; on the loop
@@ -68,7 +69,8 @@ private:
     bool gone_ = false;  // changed on the loop, or when it has stopped
     uint64_t last_id_ = 0;
     std::map<uint64_t, std::weak_ptr<NngClosable>> parts_;
-    Nanos complained_at_ = 0;  // on the loop
+    static constexpr Nanos kLinesAtOnce = 8;
+    Nanos lines_paid_until_ = 0;  // on the loop: each line costs a second
     uint64_t suppressed_ = 0;
 };
 

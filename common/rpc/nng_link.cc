@@ -35,6 +35,14 @@ Status broken(int rv) {
     return Status(Errc::disconnected, nng_strerror(rv));
 }
 
+// In the dialler's words: the other side's are in its own log.
+Status refused(Errc why, const Hello& own, const Hello& peer) {
+    if (why != Errc::config) return Status(why, "refused by " + describe(peer));
+    return Status(why,
+                  "wrong cluster: this is " + describe(own) +
+                      ", who answers belongs to another: wrong address, or wrong data directory");
+}
+
 }  // namespace
 
 void NngConnection::start(std::shared_ptr<NngHub> hub,
@@ -164,7 +172,7 @@ void NngConnection::hello_complete() {
     Status status = check_hello(handshake_.own, peer_);
     if (handshake_.dialler) {
         if (status.is_ok() && message->refusal != Errc::ok) {
-            status = Status(message->refusal, "refused by " + describe(peer_));
+            status = refused(message->refusal, handshake_.own, peer_);
         }
         if (!status.is_ok()) return failed(status);
         return opened();

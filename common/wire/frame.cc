@@ -123,7 +123,8 @@ Status check_hello(const Hello& own, const Hello& peer) {
     const bool peer_set = peer.cluster_id_high != 0 || peer.cluster_id_low != 0;
     if (own_set && peer_set &&
         (own.cluster_id_high != peer.cluster_id_high || own.cluster_id_low != peer.cluster_id_low)) {
-        return protocol("wrong cluster: it is " + describe(peer) + ", this is " + describe(own));
+        return Status(Errc::config,
+                      "wrong cluster: it is " + describe(peer) + ", this is " + describe(own));
     }
     return ok_status();
 }

@@ -60,7 +60,7 @@ Status check_hello_start(View bytes);
 // 1"), Errc::corrupt for a wrong checksum. Requires: bytes.size() == kMaxHelloBytes.
 Result<HelloMessage> decode_hello(View bytes);
 // The checks that every transport makes of a peer's hello: revision, role, and that the cluster ids
-// are equal unless one of them is 0. Errc::protocol with a text that names both sides.
+// are equal unless one of them is 0 (Errc::config). Errc::protocol for the rest; the text names both.
 Status check_hello(const Hello& own, const Hello& peer);
 // "metad 3 of cluster 0123..ef", for logs.
 std::string describe(const Hello& hello);

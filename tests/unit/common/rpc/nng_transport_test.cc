@@ -170,7 +170,7 @@ TEST_CASE("a wrong cluster is refused on both sides, with both names") {
     Lines lines;
     pair.serve(echo());
     Status status = pair.connect(hello_of(Role::client, 5, 78));
-    CHECK(status.code() == Errc::protocol);
+    CHECK(status.code() == Errc::config);
     CHECK(std::string(status.text()).find("wrong cluster") == 0);
     CHECK(pair.connect(hello_of(Role::client, 5, 0)).is_ok());  // "tell me yours"
     pair.client.on([&] { CHECK(pair.peer->hello().cluster_id_high == 77); });

@@ -67,7 +67,7 @@ TEST_CASE("a refused hello reaches neither on_peer nor the list") {
         events.on_peer = [&](RpcPeer&) { peers.add(); };
         pair.serve(std::move(events));
         CHECK(pair.connect().code() == Errc::not_member);
-        CHECK(pair.connect(hello_of(Role::client, 1, 5)).code() == Errc::protocol);
+        CHECK(pair.connect(hello_of(Role::client, 1, 5)).code() == Errc::config);
         pair.server.on([&] { CHECK(pair.rpc->peer_count() == 0); });
         CHECK(peers.get() == 0);
         pair.end();

@@ -122,11 +122,11 @@ TEST_CASE("clusters must be the same unless one side does not know its own") {
     CHECK(check_hello(ours, hello_of(Role::client, 0)).is_ok());
     CHECK(check_hello(hello_of(Role::metad, 0), hello_of(Role::client, 6)).is_ok());
     auto status = check_hello(ours, hello_of(Role::chunkd, 6));
-    CHECK(status.code() == Errc::protocol);
+    CHECK(status.code() == Errc::config);
     CHECK(std::string(status.text()).find("wrong cluster: it is chunkd 7 of cluster") == 0);
     Hello low = ours;
     low.cluster_id_low = 98;
-    CHECK(check_hello(ours, low).code() == Errc::protocol);
+    CHECK(check_hello(ours, low).code() == Errc::config);
     Hello newer = ours;
     newer.protocol_revision = 2;
     CHECK(check_hello(ours, newer).code() == Errc::protocol);
