@@ -145,9 +145,9 @@ bool Db::checkpoint() {
         fail(Errc::io, "cannot read before a checkpoint");
         return false;
     }
-    // RESTART, not TRUNCATE: SQLite does not sync the truncation, and a power cut could bring a part
-    // of the old WAL back, which would be replayed over newer pages. Left as it is, it is either
-    // replayed whole, which changes nothing, or void by the synced header of the next one.
+    // RESTART, not TRUNCATE: SQLite does not sync the truncation, and a power cut could bring a
+    // part of the old WAL back, which would be replayed over newer pages. Left as it is, it is
+    // either replayed whole, which changes nothing, or void by the synced header of the next one.
     int frames = -1;
     int copied = -1;
     const int code =
