@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Handlers: directories (a handle holds the listing that its reads continue), init, and the table.
+// Handlers: names: look-up, making, linking, renaming and removing them.
 #include "fuse/ops/ops.h"
 
 namespace lumeofs::fusefs {

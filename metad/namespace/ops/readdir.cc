@@ -23,7 +23,7 @@ Reply read_dir(Tables& t, const wire::CallerT& caller, const wire::ReadDirT& op)
     const size_t bytes_max = std::clamp(op.max_bytes, kMinBytes, kMaxReaddirBytes);
     const size_t fixed = kEntryBytes + (op.plus ? kAttrBytes : 0);
     const auto limit = static_cast<uint32_t>(bytes_max / fixed + 1);
-    Reply reply;
+    Reply reply = reply_attr(dir);  // its parent is what ".." shows
     reply.value = 1;
     size_t bytes = 0;
     const std::vector<DentryTable::Entry> page =
