@@ -89,6 +89,8 @@ void Checkers::node_leases() {
     if (server == nullptr) return;
     metad::Leader* leader = server->service().leader();
     if (leader == nullptr) return;
+    // One that was paused and is deposed, but does not know it yet: its book is old.
+    if (!leader_of_.empty() && server->raft().term().value < leader_of_.rbegin()->first) return;
     for (size_t i = 0; i < kChunkds; ++i) {
         Process& process = cluster_.chunkd(i);
         if (!runs(process) || !process.chunkd->serving()) continue;
