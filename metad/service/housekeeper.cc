@@ -8,7 +8,9 @@
 namespace lumeofs::metad {
 namespace {
 
-constexpr uint32_t kOrphansPerBeat = 256;
+constexpr uint32_t kOrphansLookedAt = 4096;
+constexpr uint32_t kOrphansPerCommand = 256;
+constexpr Nanos kOrphanGrace = kSecond;
 constexpr uint32_t kChunksPerBeat = 64;
 
 bool holds(const std::vector<NodeId>& nodes, NodeId node) {
@@ -24,18 +26,30 @@ void Housekeeper::tick() {
     repair();
 }
 
+// Not at once: who has just looked a name up that a rename has replaced may be about to open it, and
+// must find what it has looked up.
 void Housekeeper::free_orphans() {
     if (orphans_running_) return;
+    const Nanos now = leader_.loop.now();
+    std::map<InodeId, Nanos> unused;
     wire::ApplyFreeOrphansT command;
-    for (InodeId ino : leader_.state.orphans(InodeId{}, kOrphansPerBeat)) {
-        if (!leader_.leases.is_open(ino)) command.inodes.push_back(ino.value);
+    for (InodeId ino : leader_.state.orphans(InodeId{}, kOrphansLookedAt)) {
+        if (leader_.leases.is_open(ino)) continue;
+        const auto known = unused_orphans_.find(ino);
+        const Nanos since = known == unused_orphans_.end() ? now : known->second;
+        unused.emplace(ino, since);
+        if (now - since < kOrphanGrace || command.inodes.size() >= kOrphansPerCommand) continue;
+        command.inodes.push_back(ino.value);
     }
+    unused_orphans_ = std::move(unused);
     if (command.inodes.empty()) return;
     orphans_running_ = true;
     wire::CommandOpUnion op;
     op.Set(std::move(command));
-    leader_.propose(std::move(op),
-                    [this](const Result<wire::MetaReplyT>&) { orphans_running_ = false; });
+    leader_.propose(std::move(op), [this](const Result<wire::MetaReplyT>& reply) {
+        orphans_running_ = false;
+        if (reply) free_orphans();
+    });
 }
 
 void Housekeeper::clean_up() {

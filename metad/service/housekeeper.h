@@ -33,6 +33,7 @@ private:
     ConfigService& configs_;
     SessionService& sessions_;
     bool orphans_running_ = false;
+    std::map<InodeId, Nanos> unused_orphans_;  // not open since then, as far as we have looked
     bool cleanup_running_ = false;
     bool repair_running_ = false;
     std::map<ChunkId, NodeId> joins_;  // that we know to be under way

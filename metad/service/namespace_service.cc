@@ -194,7 +194,12 @@ void NamespaceService::propose(const RunningPtr& run) {
     for (InodeId ino : run->targets) command.recalled.push_back(ino.value);
     for (InodeId victim : leader_.state.victims(run->mutation)) {
         command.recalled.push_back(victim.value);
-        if (leader_.leases.is_open(victim)) command.openers.push_back(victim.value);
+        // What a rename replaces can be opened for a moment longer, by whoever has just looked its
+        // name up: open(2) of a name that is always there must not fail.
+        const auto attr = leader_.state.inode(victim);
+        const bool file = attr && (attr->mode & 0170000) == 0100000;
+        const bool replaced = run->mutation.op.AsRename() != nullptr && file;
+        if (replaced || leader_.leases.is_open(victim)) command.openers.push_back(victim.value);
     }
     command.mutation = std::make_unique<wire::MutationT>(run->mutation);
     wire::CommandOpUnion op;
