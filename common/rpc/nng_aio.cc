@@ -98,6 +98,21 @@ void NngAio::begin(std::shared_ptr<void> owner, Nanos timeout) {
     hub_->operation_began();
 }
 
+NngTrySend::NngTrySend() { LFS_ASSERT(nng_aio_alloc(&aio_, nullptr, nullptr) == 0); }
+
+NngTrySend::~NngTrySend() { nng_aio_free(aio_); }
+
+size_t NngTrySend::send(nng_stream* stream, const nng_iov* parts, size_t count) {
+    nng_aio_set_timeout(aio_, NNG_DURATION_INFINITE);
+    if (nng_aio_set_iov(aio_, static_cast<unsigned>(count), const_cast<nng_iov*>(parts)) != 0) {
+        return 0;
+    }
+    nng_stream_send(stream, aio_);
+    nng_aio_cancel(aio_);  // does nothing to what is done
+    nng_aio_wait(aio_);
+    return nng_aio_result(aio_) == 0 ? nng_aio_count(aio_) : 0;
+}
+
 void NngAio::callback(void* arg) {
     auto* self = static_cast<NngAio*>(arg);
     const int rv = nng_aio_result(self->aio_);

@@ -27,6 +27,7 @@
 #include "common/env/loop.h"
 
 struct nng_aio;
+struct nng_iov;
 struct nng_stream;
 
 namespace lumeofs {
@@ -101,6 +102,25 @@ private:
     nng_aio* aio_ = nullptr;
     std::shared_ptr<void> owner_;
     bool busy_ = false;
+};
+
+// A send that is over when the call returns. An operation with a callback is completed by a task
+// thread of NNG even if the socket took the bytes at once: two switches of threads for each frame.
+// This one has no callback; what the socket does not take at once is cancelled before a byte of it has
+// left (tcp_dowrite completes an operation with its first successful sendmsg).
+class NngTrySend {
+public:
+    NngTrySend();
+    ~NngTrySend();
+    NngTrySend(const NngTrySend&) = delete;
+    NngTrySend& operator=(const NngTrySend&) = delete;
+
+    // Bytes taken. 0: the socket is full or broken; an NngAio will tell.
+    // Requires: no other send is under way on the stream.
+    size_t send(nng_stream* stream, const nng_iov* parts, size_t count);
+
+private:
+    nng_aio* aio_ = nullptr;
 };
 
 }  // namespace lumeofs

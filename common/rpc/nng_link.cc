@@ -29,6 +29,12 @@ private:
     std::shared_ptr<NngConnection> connection_;
 };
 
+void to_iov(const View* pieces, size_t count, nng_iov* parts) {
+    for (size_t i = 0; i < count; ++i) {
+        parts[i] = {const_cast<uint8_t*>(pieces[i].data()), pieces[i].size()};
+    }
+}
+
 Status broken(int rv) {
     if (rv == NNG_ETIMEDOUT) return Status(Errc::timeout, "the peer takes or sends nothing");
     if (rv == NNG_ECONNSHUT) return Status(Errc::disconnected, "the peer closed the connection");
@@ -87,9 +93,7 @@ void NngConnection::begin_receive(MutableView first, MutableView second, Nanos t
 
 void NngConnection::begin_send(const View* pieces, size_t count, Nanos timeout) {
     nng_iov parts[FrameWriter::kMaxPieces];
-    for (size_t i = 0; i < count; ++i) {
-        parts[i] = {const_cast<uint8_t*>(pieces[i].data()), pieces[i].size()};
-    }
+    to_iov(pieces, count, parts);
     send_.begin(shared_from_this(), timeout);
     nng_aio_set_iov(send_.get(), static_cast<unsigned>(count), parts);
     nng_stream_send(stream_.get(), send_.get());
@@ -203,11 +207,18 @@ void NngConnection::receive_frames() {
     begin_receive(places[0], count > 1 ? places[1] : MutableView(), 0);
 }
 
+// What the socket takes at once costs no other thread. What it does not take, and a broken stream, is
+// left to the operation that waits: so a failure is never told from inside send().
 void NngConnection::send_frames() {
-    if (send_.busy() || writer_.empty()) return;
-    View pieces[FrameWriter::kMaxPieces];
-    const size_t count = writer_.gather(pieces);
-    begin_send(pieces, count, kSendStall);
+    while (!send_.busy() && !writer_.empty()) {
+        View pieces[FrameWriter::kMaxPieces];
+        const size_t count = writer_.gather(pieces);
+        nng_iov parts[FrameWriter::kMaxPieces];
+        to_iov(pieces, count, parts);
+        const size_t taken = try_send_.send(stream_.get(), parts, count);
+        if (taken == 0) return begin_send(pieces, count, kSendStall);
+        writer_.sent(taken);
+    }
 }
 
 bool NngConnection::send(Frame frame) {

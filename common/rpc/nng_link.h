@@ -87,6 +87,7 @@ private:
     std::vector<Frame> arrived_;
     NngAio receive_;
     NngAio send_;
+    NngTrySend try_send_;
 };
 
 }  // namespace lumeofs
