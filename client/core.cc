@@ -190,15 +190,13 @@ void Core::mutate(Urgency urgency,
                   const Caller& caller,
                   wire::MutationOpUnion op,
                   MetaDone done) {
-    auto kept_op = std::make_shared<const wire::MutationOpUnion>(op);
     NameChange change = names_.begin(op);
     meta_.mutate(urgency,
                  binding,
                  caller,
                  std::move(op),
-                 [this, kept_op, change = std::move(change), done = std::move(done)](
-                     MetaAnswer answer) {
-                     names_.end(change, *kept_op, answer);
+                 [this, change = std::move(change), done = std::move(done)](MetaAnswer answer) {
+                     names_.end(change, answer);
                      drop_names_if_full();
                      done(std::move(answer));
                  });
@@ -206,12 +204,12 @@ void Core::mutate(Urgency urgency,
 
 void Core::drop_names_if_full() {
     if (!names_.full()) return;
-    names_.clear();
+    names_.close();
     wire::GiveBackT op;
     op.ino = 0;
     wire::SessionOpUnion request;
     request.Set(std::move(op));
-    meta_.session_request(std::move(request), [](const MetaAnswer&) {});
+    meta_.session_request(std::move(request), [this](const MetaAnswer&) { names_.reopen(); });
 }
 
 // --- the table

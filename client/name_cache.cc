@@ -21,6 +21,16 @@ void NameCache::clear() {
     recalled_.clear();
 }
 
+void NameCache::close() {
+    clear();
+    closed_ = true;
+}
+
+void NameCache::reopen() {
+    clear();
+    closed_ = false;
+}
+
 bool NameCache::full() const { return entries() > kEntriesMax || recalled_.size() > kRecalledMax; }
 
 // --- asking
@@ -43,6 +53,7 @@ std::optional<InodeId> NameCache::child(InodeId parent, const std::string& name)
 // --- answers
 
 bool NameCache::kept(const wire::MetaReplyT& reply, InodeId ino) const {
+    if (closed_) return false;
     if (std::find(reply.kept.begin(), reply.kept.end(), ino.value) == reply.kept.end()) return false;
     auto recalled = recalled_.find(ino);
     return recalled == recalled_.end() || reply.grant_number > recalled->second;
@@ -74,7 +85,7 @@ void NameCache::learn_name(const wire::MetaReplyT& reply,
 }
 
 void NameCache::learn_listing(const wire::MetaReplyT& reply, uint64_t epoch, InodeId dir) {
-    if (epoch != epoch_) return;
+    if (epoch != epoch_ || closed_) return;
     const bool names = kept(reply, dir);
     const std::set<uint64_t> listed(reply.kept.begin(), reply.kept.end());
     for (const auto& entry : reply.entries) {
@@ -91,21 +102,24 @@ NameChange NameCache::begin(const wire::MutationOpUnion& op) {
     NameChange change;
     change.epoch = epoch_;
     auto touch = [&](uint64_t ino) { change.inodes.push_back(InodeId{ino}); };
-    auto touch_name = [&](uint64_t parent, const std::string& name) {
+    using After = NameChange::After;
+    auto touch_name = [&](uint64_t parent, const std::string& name, After after) {
         touch(parent);
         if (auto known = child(InodeId{parent}, name); known && *known) change.inodes.push_back(*known);
-        change.names.emplace_back(InodeId{parent}, name);
+        change.names.push_back({InodeId{parent}, name, after});
     };
     if (const auto* make = op.AsMake()) {
-        touch_name(make->parent, make->name);
+        touch_name(make->parent, make->name, After::changed);
     } else if (const auto* link = op.AsLink()) {
         touch(link->ino);
-        touch_name(link->new_parent, link->new_name);
+        touch_name(link->new_parent, link->new_name, After::changed);
     } else if (const auto* unlink = op.AsUnlink()) {
-        touch_name(unlink->parent, unlink->name);
+        touch_name(unlink->parent, unlink->name, After::absent);
     } else if (const auto* rename = op.AsRename()) {
-        touch_name(rename->parent, rename->name);
-        touch_name(rename->new_parent, rename->new_name);
+        // The old name may still be there: two names of one inode, an exchange.
+        const bool exchange = (rename->flags & kRenameExchange) != 0;
+        touch_name(rename->parent, rename->name, After::unknown);
+        touch_name(rename->new_parent, rename->new_name, exchange ? After::unknown : After::changed);
     } else if (const auto* set = op.AsSetAttr()) {
         touch(set->ino);
     } else if (const auto* set_xattr = op.AsSetXattr()) {
@@ -122,16 +136,18 @@ NameChange NameCache::begin(const wire::MutationOpUnion& op) {
         touch(punch->ino);
     }
     for (InodeId ino : change.inodes) ++changing_[ino];
-    for (const auto& name : change.names) changing_names_.insert(name);
+    for (const auto& one : change.names) changing_names_.insert({one.parent, one.name});
     return change;
 }
 
 // What the answer does not say we know no more. A refusal leaves everything as it was.
-void NameCache::end(NameChange change, const wire::MutationOpUnion& op, const MetaAnswer& answer) {
+void NameCache::end(NameChange change, const MetaAnswer& answer) {
     for (InodeId ino : change.inodes) {
         if (--changing_.at(ino) == 0) changing_.erase(ino);
     }
-    for (const auto& name : change.names) changing_names_.erase(changing_names_.find(name));
+    for (const auto& one : change.names) {
+        changing_names_.erase(changing_names_.find({one.parent, one.name}));
+    }
     if (!answer.status.is_ok()) return;
     const wire::MetaReplyT& reply = answer.reply;
     if (reply.attr) change.inodes.push_back(InodeId{reply.attr->ino});
@@ -141,28 +157,12 @@ void NameCache::end(NameChange change, const wire::MutationOpUnion& op, const Me
     }
     if (change.epoch != epoch_) return;
     learn(reply, change.epoch);
-    change_names(op, reply);
-}
-
-void NameCache::change_names(const wire::MutationOpUnion& op, const wire::MetaReplyT& reply) {
     const InodeId ino{reply.attr ? reply.attr->ino : 0};
-    auto name_is = [&](uint64_t parent, const std::string& name, InodeId child) {
-        forget_name(InodeId{parent}, name);
-        if (kept(reply, InodeId{parent})) keep_name(InodeId{parent}, name, child);
-    };
-    if (const auto* make = op.AsMake(); make && ino) {
-        name_is(make->parent, make->name, ino);
-    } else if (const auto* link = op.AsLink(); link && ino) {
-        name_is(link->new_parent, link->new_name, ino);
-    } else if (const auto* unlink = op.AsUnlink()) {
-        name_is(unlink->parent, unlink->name, InodeId{});
-    } else if (const auto* rename = op.AsRename()) {
-        // The old name may still be there: two names of one inode, an exchange.
-        forget_name(InodeId{rename->parent}, rename->name);
-        forget_name(InodeId{rename->new_parent}, rename->new_name);
-        if ((rename->flags & kRenameExchange) == 0 && ino) {
-            name_is(rename->new_parent, rename->new_name, ino);
-        }
+    for (const auto& [parent, name, after] : change.names) {
+        forget_name(parent, name);
+        if (!kept(reply, parent)) continue;
+        if (after == NameChange::After::absent) keep_name(parent, name, InodeId{});
+        if (after == NameChange::After::changed && ino) keep_name(parent, name, ino);
     }
 }
 

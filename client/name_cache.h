@@ -29,9 +29,15 @@ namespace lumeofs::client {
 
 // What an operation of ours changes, as far as that is known before it is carried out.
 struct NameChange {
+    enum class After { changed, absent, unknown };  // changed: names the reply's inode
+    struct Name {
+        InodeId parent;
+        std::string name;
+        After after;
+    };
     uint64_t epoch = 0;
     std::vector<InodeId> inodes;
-    std::vector<std::pair<InodeId, std::string>> names;  // parent, name
+    std::vector<Name> names;
 };
 
 class NameCache {
@@ -55,7 +61,7 @@ public:
 
     // Around each mutation of ours.
     NameChange begin(const wire::MutationOpUnion& op);
-    void end(NameChange change, const wire::MutationOpUnion& op, const MetaAnswer& answer);
+    void end(NameChange change, const MetaAnswer& answer);
 
     // The leader takes the read lease back.
     void recall(InodeId ino, uint64_t last_grant);
@@ -63,6 +69,10 @@ public:
 
     size_t entries() const { return inodes_.size() + names_; }
     bool full() const;
+    // Drops everything and keeps nothing more until reopen(): the leader is being told, and what it
+    // grants before it knows it may count as dropped.
+    void close();
+    void reopen();
 
 private:
     struct Entry {
@@ -74,9 +84,9 @@ private:
     void keep_attr(const wire::AttrT& attr);
     void keep_name(InodeId parent, const std::string& name, InodeId child);
     void forget_name(InodeId parent, const std::string& name);
-    void change_names(const wire::MutationOpUnion& op, const wire::MetaReplyT& reply);
 
     uint64_t epoch_ = 1;
+    bool closed_ = false;
     std::unordered_map<InodeId, Entry> inodes_;
     size_t names_ = 0;
     std::map<InodeId, int> changing_;  // changes of ours under way

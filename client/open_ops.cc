@@ -274,7 +274,7 @@ void Core::linger(const InodePtr& inode) {
     inode->linger_until = loop_.now() + (inode->has_lease() ? kLinger : kGatherReleases);
     lingering_.emplace(inode->linger_until, inode);
     if (lingering_.size() > kLingeringMax) return run_lingering();
-    if (!linger_timer_.running()) {
+    if (lingering_.begin()->second == inode) {
         linger_timer_.start(kGatherReleases, [this] { run_lingering(); });
     }
 }

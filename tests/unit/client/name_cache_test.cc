@@ -92,7 +92,7 @@ TEST_CASE("while a change of ours is under way nothing is said of what it touche
     CHECK(f.cache.child(kDir, "o") == kOther);  // this name is not changed
     MetaAnswer answer;
     answer.reply = reply_of(kFile, 2, 3);
-    f.cache.end(change, op, answer);
+    f.cache.end(change, answer);
     REQUIRE(f.cache.attr(kFile));
     CHECK(f.cache.attr(kFile)->version == 2);
     REQUIRE(f.cache.child(kDir, "f"));
@@ -106,7 +106,7 @@ TEST_CASE("what our change's answer does not let us keep is forgotten, a refusal
     NameChange change = f.cache.begin(op);
     MetaAnswer answer;
     answer.status = Status(Errc::acces);
-    f.cache.end(change, op, answer);
+    f.cache.end(change, answer);
     CHECK(f.cache.child(kDir, "f") == kFile);
     CHECK(f.cache.attr(kFile));
 
@@ -114,7 +114,7 @@ TEST_CASE("what our change's answer does not let us keep is forgotten, a refusal
     answer.status = ok_status();
     answer.reply = reply_of(kFile, 2, 3, false);
     answer.reply.changed.push_back(std::make_unique<wire::AttrT>(attr_of(kDir, 9)));
-    f.cache.end(change, op, answer);
+    f.cache.end(change, answer);
     CHECK_FALSE(f.cache.attr(kFile));
     CHECK_FALSE(f.cache.child(kDir, "f"));
     CHECK(f.cache.entries() == 0);
@@ -131,6 +131,21 @@ TEST_CASE("what goes with a change is forgotten by the list of all that it has c
     wire::AttrT gone;
     gone.ino = kFile.value;
     answer.reply.changed.push_back(std::make_unique<wire::AttrT>(gone));
-    f.cache.end(change, op, answer);
+    f.cache.end(change, answer);
     CHECK_FALSE(f.cache.attr(kFile));
+}
+
+TEST_CASE("between telling the leader that all was dropped and its answer nothing is kept") {
+    Fixture f;
+    f.found(reply_of(kFile, 1, 1), "f", kFile);
+    f.cache.close();
+    CHECK(f.cache.entries() == 0);
+    const uint64_t before = f.cache.epoch();
+    f.found(reply_of(kFile, 1, 2), "f", kFile);
+    CHECK(f.cache.entries() == 0);
+    f.cache.reopen();
+    f.cache.learn(reply_of(kFile, 1, 3), before);  // asked before the answer
+    CHECK(f.cache.entries() == 0);
+    f.found(reply_of(kFile, 1, 4), "f", kFile);
+    CHECK(f.cache.attr(kFile));
 }
