@@ -69,6 +69,20 @@ std::optional<Attr> Core::known_attr(const Caller& caller, InodeId ino) const {
     return cached_attr(caller, ino);
 }
 
+// What is open here changes without the kernel's doing (write-behind, the data lease): never lent.
+Attr Core::lent(const Caller& caller, Attr attr) {
+    const bool ours = cache_counts(caller) && !find(attr.ino) && names_.attr(attr.ino);
+    attr.attr_time = ours ? lent_.lend(attr.ino, loop_.now(), meta_.lease_until()) : 0;
+    return attr;
+}
+
+Attr Core::lent(const Caller& caller, Attr attr, InodeId parent, const std::string& name) {
+    attr = lent(caller, std::move(attr));
+    const bool ours = cache_counts(caller) && names_.child(parent, name) == attr.ino;
+    attr.name_time = ours ? lent_.lend(parent, loop_.now(), meta_.lease_until()) : 0;
+    return attr;
+}
+
 bool Core::attr_usable(const Inode& inode) const { return inode.attr_known && lease_counts(inode); }
 
 // Takes the committed state over, unless we know a later one. Our changes stay on top.
@@ -96,20 +110,21 @@ void Core::getattr(const Caller& caller, InodeId ino, Done<Attr> done) {
         inode->after_release.push_back([=, this] { getattr(caller, ino, done); });
         return;
     }
-    if (const std::optional<Attr> attr = cached_attr(caller, ino)) return done(*attr);
+    if (const std::optional<Attr> attr = cached_attr(caller, ino)) return done(lent(caller, *attr));
     wire::GetAttrT op;
     op.ino = ino.value;
     wire::QueryOpUnion request;
     request.Set(std::move(op));
     meta_.query(caller,
                 std::move(request),
-                [this, epoch = names_.epoch(), done = std::move(done)](const MetaAnswer& answer) {
+                [this, caller, epoch = names_.epoch(), done = std::move(done)](
+                    const MetaAnswer& answer) {
                     if (!answer.status.is_ok()) return done(answer.status);
                     if (!answer.reply.attr) return done(Errc::corrupt);
                     names_.learn(answer.reply, epoch);
                     drop_names_if_full();
                     learn_attr(answer.reply);
-                    done(overlaid(to_attr(*answer.reply.attr)));
+                    done(lent(caller, overlaid(to_attr(*answer.reply.attr))));
                 });
 }
 
@@ -156,12 +171,15 @@ void Core::send_setattr(
 void Core::setattr(const Caller& caller, InodeId ino, SetAttrs attrs, Done<Attr> done) {
     if (attrs.size && *attrs.size > kFileSizeLimit) return done(Errc::fbig);
     const InodePtr inode = find(ino);
-    if (!inode || inode->lost) return setattr_plain(caller, ino, attrs, std::move(done));
+    if (!inode || inode->lost) {
+        if (attrs.size) return cut_unopened(caller, ino, attrs, std::move(done));
+        return setattr_plain(caller, ino, attrs, std::move(done));
+    }
     // Under the lease even if it must be taken: a write that takes it meanwhile would count on the
     // size and the layout of before.
     const bool ours =
         inode->lease == wire::LeaseMode::write || inode->releasing || inode->reacquire;
-    if (attrs.size && (ours || inode->handles > 0)) {
+    if (attrs.size && (ours || inode->handles > 0 || inode->pending > 0)) {
         return setattr_size(caller, inode, attrs, std::move(done));
     }
     if (!inode->dirty()) return setattr_plain(caller, ino, attrs, std::move(done));
@@ -170,6 +188,23 @@ void Core::setattr(const Caller& caller, InodeId ino, SetAttrs attrs, Done<Attr>
     flush_to(inode, inode->buffer.last_write(), false, [=, this](const Status&) {
         --inode->pending;
         setattr_plain(caller, ino, attrs, done);
+    });
+}
+
+// An open waits for it: a lease that was granted while the cut is on its way may be of the file before
+// it, and writes under it would be refused.
+void Core::cut_unopened(const Caller& caller,
+                        InodeId ino,
+                        const SetAttrs& attrs,
+                        Done<Attr> done) {
+    ++cuts_[ino].running;
+    setattr_plain(caller, ino, attrs, [this, ino, done = std::move(done)](const Result<Attr>& attr) {
+        done(attr);
+        Cuts& cuts = cuts_.at(ino);
+        if (--cuts.running > 0) return;
+        const std::vector<Task> waiting = std::move(cuts.waiting);
+        cuts_.erase(ino);
+        for (const Task& open : waiting) open();
     });
 }
 

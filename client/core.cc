@@ -51,6 +51,7 @@ std::string describe(const Inode& inode) {
 Core::Core(Loop& loop, Transport& transport, Prng prng, ClientOptions options)
     : loop_(loop),
       options_(std::move(options)),
+      lent_(options_.kernel_time),
       ops_(loop, {options_.interrupt_patience, options_.soft ? options_.timeo : 0}),
       meta_(loop,
             transport,
@@ -58,9 +59,10 @@ Core::Core(Loop& loop, Transport& transport, Prng prng, ClientOptions options)
             options_,
             MetaEvents{
                 [this] {
-                    names_.clear();  // the leader counts on it [32]
-                    return declare();
+                    names_.clear();  // the new leader counts on it [32]
+                    return lent_.until_all();
                 },
+                [this] { return declare(); },
                 [this](const wire::RecallT& recall) { on_recall(recall); },
                 [this] { on_lease(); },
                 [this] { on_session_lost(); },
@@ -106,6 +108,13 @@ Core::~Core() {
 
 void Core::post(Task task) {
     loop_.post([alive = std::weak_ptr<char>(alive_), task = std::move(task)] {
+        if (!alive.expired()) task();
+    });
+}
+
+void Core::at(Nanos when, Task task) {
+    if (when <= loop_.now()) return task();
+    loop_.after(when - loop_.now(), [alive = std::weak_ptr<char>(alive_), task = std::move(task)] {
         if (!alive.expired()) task();
     });
 }
@@ -205,11 +214,13 @@ void Core::mutate(Urgency urgency,
 void Core::drop_names_if_full() {
     if (!names_.full()) return;
     names_.close();
-    wire::GiveBackT op;
-    op.ino = 0;
-    wire::SessionOpUnion request;
-    request.Set(std::move(op));
-    meta_.session_request(std::move(request), [this](const MetaAnswer&) { names_.reopen(); });
+    at(lent_.until_all(), [this] {
+        wire::GiveBackT op;
+        op.ino = 0;
+        wire::SessionOpUnion request;
+        request.Set(std::move(op));
+        meta_.session_request(std::move(request), [this](const MetaAnswer&) { names_.reopen(); });
+    });
 }
 
 // --- the table
@@ -300,7 +311,7 @@ void Core::fail_inode(const InodePtr& inode) {
 void Core::on_session_lost() {
     const auto inodes = std::exchange(inodes_, {});
     for (const auto& [ino, inode] : inodes) inode->lost = true;
-    unknown_recalls_.clear();
+    given_up_.clear();
     names_.clear();
     chunks_.fail_writes();
     for (const auto& [ino, inode] : inodes) fail_inode(inode);

@@ -21,10 +21,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "client/chunk_client.h"
 #include "client/inode_state.h"
+#include "client/lent.h"
 #include "client/meta_client.h"
 #include "client/name_cache.h"
 #include "client/op_tracker.h"
@@ -144,6 +146,7 @@ private:
     void wait_clean(Nanos until, StatusDone done);
     void finish_stop(Nanos patience, const Status& status, StatusDone done);
     void post(Task task);
+    void at(Nanos when, Task task);  // at once if it is past
     void report_chunk(const wire::ReportChunkT& report,
                       std::function<void(Result<wire::ChunkGrantT>)> done);
     uint64_t dirty_bytes() const { return dirty_bytes_; }
@@ -164,6 +167,9 @@ private:
     std::optional<Attr> cached_attr(const Caller& caller, InodeId ino) const;
     std::optional<Attr> known_attr(const Caller& caller, InodeId ino) const;  // by lease or cache
     bool attr_usable(const Inode& inode) const;
+    // Answers with what the kernel may keep of the attributes, and of a name that was asked for.
+    Attr lent(const Caller& caller, Attr attr);
+    Attr lent(const Caller& caller, Attr attr, InodeId parent, const std::string& name);
     void adopt_attr(Inode& inode, const wire::AttrT& wire);
     void learn_attr(const wire::MetaReplyT& reply);  // of an operation of ours on that inode
     void send_setattr(
@@ -172,6 +178,7 @@ private:
                       const InodePtr& inode,
                       const SetAttrs& attrs,
                       Done<Attr> done);
+    void cut_unopened(const Caller& caller, InodeId ino, const SetAttrs& attrs, Done<Attr> done);
     void setattr_plain(const Caller& caller, InodeId ino, const SetAttrs& attrs, Done<Attr> done);
 
     // open_ops.cc
@@ -183,6 +190,9 @@ private:
                      uint32_t flags,
                      Done<Opened> done);
     void opened(const InodePtr& inode, uint32_t flags, const Done<Opened>& done);
+    bool kernel_pages_hold(const Inode& inode) const;
+    void note_kernel_pages(const Handle& file);
+    void note_given_up(InodeId ino);
     void close_inode(const InodePtr& inode, bool may_linger);
     void linger(const InodePtr& inode);
     void run_lingering();
@@ -305,6 +315,7 @@ private:
 
     Loop& loop_;
     const ClientOptions options_;
+    Lent lent_;  // what the kernel keeps
     OpTracker ops_;
     NameCache names_;
     MetaClient meta_;
@@ -318,12 +329,17 @@ private:
     std::map<InodeId, uint64_t> dirty_of_;  // bytes, as last accounted
     uint64_t dirty_bytes_ = 0;
     std::deque<Task> space_waiters_;
-    int creates_running_ = 0;  // their grants may come after a recall of them
-    std::map<InodeId, uint64_t>
-        unknown_recalls_;   // last grants recalled of inodes not in the table
+    int creates_running_ = 0;
+    std::set<InodeId> given_up_;  // recalled, released or given back while creates were under way
+    struct Cuts {
+        int running = 0;
+        std::vector<Task> waiting;  // opens
+    };
+    std::map<InodeId, Cuts> cuts_;  // of files that are not open here
     bool stalled_ = false;  // something waits for the lease time to be extended
     std::vector<Task> lease_time_waiters_;
     std::function<void(InodeId)> invalidate_;
+    std::map<InodeId, uint64_t> kernel_pages_;  // version of the pages that the kernel has
     std::multimap<Nanos, InodePtr> lingering_;  // by when the leader is told of the close
     std::vector<InodePtr> to_release_;          // gathered for one Release
     bool gathering_ = false;

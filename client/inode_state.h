@@ -140,6 +140,9 @@ struct Handle {
     bool is_dir = false;
     uint32_t errors_seen = 0;
     ReadAhead read_ahead;
+    // What was known at the open: if it still holds at the end, the kernel's pages are of that version.
+    uint64_t version_at_open = 0;
+    uint64_t lease_at_open = 0;  // lease_serial
     // Directories: the entries of the last request that were not asked for yet.
     std::deque<DirEntry> entries;
     bool entries_end = false;

@@ -168,15 +168,15 @@ void Core::on_recall(const wire::RecallT& recall) {
     if (recall.kind == wire::RecallKind::drop) {
         names_.recall(ino, recall.last_grant);
         drop_names_if_full();
-        return acknowledge(ino, recall.number, recall.kind);
+        const Nanos when = planted_bug("client.recall_not_waited_out") ? 0 : lent_.until(ino);
+        return at(when, [this, ino, recall] {
+            acknowledge(ino, recall.number, recall.kind);
+        });
     }
     const InodePtr inode = find(ino);
     const bool revoke = recall.kind == wire::RecallKind::revoke;
+    if (revoke) note_given_up(ino);
     if (!inode) {
-        if (creates_running_ > 0 && revoke) {
-            uint64_t& last = unknown_recalls_[ino];
-            last = std::max(last, recall.last_grant);
-        }
         return revoke ? give_back_unknown(ino, recall.number) : acknowledge(ino, recall.number, recall.kind);
     }
     if (!revoke) return on_flush_recall(inode, recall.number);
@@ -244,6 +244,7 @@ void Core::give_back(const InodePtr& inode) {
     op.ino = inode->ino.value;
     op.recall = inode->revokes.empty() ? 0 : *inode->revokes.rbegin();
     inode->revokes.clear();
+    note_given_up(inode->ino);
     ++inode->give_back_count;
     ++inode->give_backs;
     wire::SessionOpUnion request;
@@ -269,7 +270,8 @@ void Core::drop_lease(Inode& inode) {
     inode.transient = false;
     ++inode.lease_serial;
     inode.cache.clear();
-    if (invalidate_) post([this, ino = inode.ino] { invalidate_(ino); });
+    // With nobody who has it open there is nobody to read the kernel's pages; the next open decides.
+    if (invalidate_ && inode.handles > 0) post([this, ino = inode.ino] { invalidate_(ino); });
     if (planted_bug("client.keep_grant_after_lease")) return;
     inode.attr_known = false;
     inode.chunks.clear();

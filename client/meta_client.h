@@ -45,6 +45,8 @@ struct MetaAnswer {
 using MetaDone = std::function<void(MetaAnswer)>;
 
 struct MetaEvents {
+    // Before an Attach: drops what no new leader knows of; when the Attach may be sent (a boot time).
+    std::function<Nanos()> before_attach;
     // What the session holds, for Attach.
     std::function<std::vector<wire::OpenRecordT>()> declare;
     std::function<void(const wire::RecallT&)> on_recall;
@@ -86,6 +88,7 @@ public:
 
     // Leases count now (by our clock).
     bool lease_valid() const;
+    Nanos lease_until() const { return session_ != 0 ? lease_until_ : 0; }
     bool ready() const { return phase_ == Phase::ready; }
     uint64_t session() const { return session_; }
     uint64_t cluster_id_high() const { return cluster_high_; }

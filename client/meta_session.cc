@@ -177,6 +177,13 @@ void MetaClient::probe_next() {
 }
 
 void MetaClient::probe(size_t at) {
+    if (session_ != 0) {
+        const Nanos wait = events_.before_attach() - loop_.now();
+        if (wait > 0) {
+            hint_ = at;
+            return probe_timer_.start(wait, [this] { probe_next(); });
+        }
+    }
     last_probed_ = at;
     probing_ = true;
     const uint64_t number = ++probe_number_;

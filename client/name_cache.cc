@@ -9,6 +9,8 @@
 namespace lumeofs::client {
 namespace {
 
+constexpr uint32_t kTypeMask = 0170000;
+constexpr uint32_t kDirectory = 0040000;
 constexpr size_t kEntriesMax = 256 * 1024;
 constexpr size_t kRecalledMax = 64 * 1024;
 
@@ -45,9 +47,10 @@ std::optional<InodeId> NameCache::child(InodeId parent, const std::string& name)
     auto it = inodes_.find(parent);
     if (it == inodes_.end()) return std::nullopt;
     auto entry = it->second.names.find(name);
-    if (entry == it->second.names.end()) return std::nullopt;
+    const bool known = entry != it->second.names.end();
+    if (!known && !it->second.complete) return std::nullopt;
     if (!changing_names_.empty() && changing_names_.contains({parent, name})) return std::nullopt;
-    return entry->second;
+    return known ? entry->second : InodeId{};
 }
 
 // --- answers
@@ -110,6 +113,7 @@ NameChange NameCache::begin(const wire::MutationOpUnion& op) {
     };
     if (const auto* make = op.AsMake()) {
         touch_name(make->parent, make->name, After::changed);
+        change.makes_directory = (make->mode & kTypeMask) == kDirectory;
     } else if (const auto* link = op.AsLink()) {
         touch(link->ino);
         touch_name(link->new_parent, link->new_name, After::changed);
@@ -118,6 +122,11 @@ NameChange NameCache::begin(const wire::MutationOpUnion& op) {
     } else if (const auto* rename = op.AsRename()) {
         // The old name may still be there: two names of one inode, an exchange.
         const bool exchange = (rename->flags & kRenameExchange) != 0;
+        const auto old_child = child(InodeId{rename->parent}, rename->name);
+        const auto new_child = child(InodeId{rename->new_parent}, rename->new_name);
+        if (!exchange && old_child && new_child && *old_child != *new_child) {
+            change.move = NameChange::Move{*old_child, *new_child};
+        }
         touch_name(rename->parent, rename->name, After::unknown);
         touch_name(rename->new_parent, rename->new_name, exchange ? After::unknown : After::changed);
     } else if (const auto* set = op.AsSetAttr()) {
@@ -149,6 +158,10 @@ void NameCache::end(NameChange change, const MetaAnswer& answer) {
         changing_names_.erase(changing_names_.find({one.parent, one.name}));
     }
     if (!answer.status.is_ok()) return;
+    // Nothing was recalled meanwhile: it found what we knew.
+    const bool moved = change.move &&
+                       child(change.names[0].parent, change.names[0].name) == change.move->from &&
+                       child(change.names[1].parent, change.names[1].name) == change.move->to;
     const wire::MetaReplyT& reply = answer.reply;
     if (reply.attr) change.inodes.push_back(InodeId{reply.attr->ino});
     for (const auto& changed : reply.changed) change.inodes.push_back(InodeId{changed->ino});
@@ -156,6 +169,7 @@ void NameCache::end(NameChange change, const MetaAnswer& answer) {
         if (change.epoch != epoch_ || !kept(reply, ino)) forget(ino);
     }
     if (change.epoch != epoch_) return;
+    if (moved) change.names[0].after = NameChange::After::absent;
     learn(reply, change.epoch);
     const InodeId ino{reply.attr ? reply.attr->ino : 0};
     for (const auto& [parent, name, after] : change.names) {
@@ -163,6 +177,12 @@ void NameCache::end(NameChange change, const MetaAnswer& answer) {
         if (!kept(reply, parent)) continue;
         if (after == NameChange::After::absent) keep_name(parent, name, InodeId{});
         if (after == NameChange::After::changed && ino) keep_name(parent, name, ino);
+        if (after == NameChange::After::unknown) inodes_[parent].complete = false;
+    }
+    // Nobody knew of it before this answer, so its lease began while it was empty. The answer of a
+    // repeated request may be from any time before.
+    if (change.makes_directory && ino && answer.tries == 1 && kept(reply, ino)) {
+        inodes_[ino].complete = true;
     }
 }
 

@@ -38,6 +38,12 @@ struct NameChange {
     uint64_t epoch = 0;
     std::vector<InodeId> inodes;
     std::vector<Name> names;
+    bool makes_directory = false;
+    // A rename that surely moves its first name to its second, if they still mean these at the end.
+    struct Move {
+        InodeId from, to;
+    };
+    std::optional<Move> move;
 };
 
 class NameCache {
@@ -78,6 +84,7 @@ private:
     struct Entry {
         std::optional<Attr> attr;
         std::unordered_map<std::string, InodeId> names;
+        bool complete = false;  // a directory that has no other names than these
     };
 
     bool kept(const wire::MetaReplyT& reply, InodeId ino) const;

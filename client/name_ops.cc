@@ -37,7 +37,12 @@ void Core::lookup(const Caller& caller, InodeId parent, const std::string& name,
     if (cache_counts(caller)) {
         const std::optional<InodeId> child = names_.child(parent, name);
         if (child && !*child) return done(Errc::noent);
-        if (child && (find(*child) || names_.attr(*child))) return getattr(caller, *child, done);
+        if (child && (find(*child) || names_.attr(*child))) {
+            return getattr(caller, *child, [=, this](Result<Attr> attr) {
+                if (!attr.is_ok()) return done(attr.status());
+                done(lent(caller, *attr, parent, name));
+            });
+        }
     }
     wire::LookupT op;
     op.parent = parent.value;
@@ -60,21 +65,22 @@ void Core::lookup(const Caller& caller, InodeId parent, const std::string& name,
                     // Our last commit is under way: only after it do we know how large the file is.
                     if (inode && inode->releasing) return getattr(caller, inode->ino, done);
                     learn_attr(answer.reply);
-                    done(overlaid(to_attr(*answer.reply.attr)));
+                    done(lent(caller, overlaid(to_attr(*answer.reply.attr)), parent, name));
                 });
 }
 
 void Core::make(const Caller& caller, wire::MakeT op, Done<Attr> done) {
     op.exclusive = true;
     mutate(Urgency::normal,
-                 Binding::free,
-                 caller,
-                 mutation_of(std::move(op)),
-                 [done = std::move(done)](const MetaAnswer& answer) {
-                     if (!answer.status.is_ok()) return done(answer.status);
-                     if (!answer.reply.attr) return done(Errc::corrupt);
-                     done(to_attr(*answer.reply.attr));
-                 });
+           Binding::free,
+           caller,
+           mutation_of(op),
+           [this, caller, parent = InodeId{op.parent}, name = op.name, done = std::move(done)](
+               const MetaAnswer& answer) {
+               if (!answer.status.is_ok()) return done(answer.status);
+               if (!answer.reply.attr) return done(Errc::corrupt);
+               done(lent(caller, to_attr(*answer.reply.attr), parent, name));
+           });
 }
 
 void Core::readlink(const Caller& caller, InodeId ino, Done<std::string> done) {
@@ -88,15 +94,16 @@ void Core::readlink(const Caller& caller, InodeId ino, Done<std::string> done) {
 
 void Core::link(const Caller& caller, wire::LinkT op, Done<Attr> done) {
     mutate(Urgency::normal,
-                 Binding::free,
-                 caller,
-                 mutation_of(std::move(op)),
-                 [this, done = std::move(done)](const MetaAnswer& answer) {
-                     if (!answer.status.is_ok()) return done(answer.status);
-                     if (!answer.reply.attr) return done(Errc::corrupt);
-                     learn_attr(answer.reply);
-                     done(overlaid(to_attr(*answer.reply.attr)));
-                 });
+           Binding::free,
+           caller,
+           mutation_of(op),
+           [this, caller, parent = InodeId{op.new_parent}, name = op.new_name,
+            done = std::move(done)](const MetaAnswer& answer) {
+               if (!answer.status.is_ok()) return done(answer.status);
+               if (!answer.reply.attr) return done(Errc::corrupt);
+               learn_attr(answer.reply);
+               done(lent(caller, overlaid(to_attr(*answer.reply.attr)), parent, name));
+           });
 }
 
 void Core::unlink(const Caller& caller, wire::UnlinkT op, StatusDone done) {
@@ -240,6 +247,7 @@ void Core::readdir(const Caller& caller,
         for (DirEntry& entry : page.entries) {
             entry.attr.reset();
             if (plus) entry.attr = known_attr(caller, entry.ino);
+            if (entry.attr) entry.attr = lent(caller, *entry.attr, dir->ino, entry.name);
         }
         page.at_end = dir->entries.empty() && dir->entries_end;
         dir->next_cookie = page.entries.back().cookie;
@@ -276,6 +284,9 @@ void Core::readdir(const Caller& caller,
             dir->entries.push_back(std::move(entry));
         }
         fill_page(dir->entries, plus, max_bytes, &page);
+        for (DirEntry& entry : page.entries) {
+            if (entry.attr) entry.attr = lent(caller, *entry.attr, dir->ino, entry.name);
+        }
         page.at_end = dir->entries.empty() && dir->entries_end;
         dir->next_cookie = page.entries.empty() ? 0 : page.entries.back().cookie;
         done(std::move(page));

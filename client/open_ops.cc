@@ -19,6 +19,7 @@ constexpr uint32_t kTypeMask = 0170000;
 constexpr Nanos kLinger = 100 * kMillisecond;     // with a lease: opening it again costs nothing
 constexpr Nanos kGatherReleases = 5 * kMillisecond;
 constexpr size_t kLingeringMax = 1024;
+constexpr size_t kKernelPagesNoted = 16 * 1024;
 
 bool wants_write(uint32_t flags) { return (flags & OpenMode::kAccess) != 0; }
 
@@ -114,6 +115,10 @@ void Core::open(const Caller& caller, InodeId ino, uint32_t flags, Done<Opened> 
     if (options_.read_only && (wants_write(flags) || (flags & OpenMode::kTruncate) != 0)) {
         return done(Errc::rofs);
     }
+    if (auto cuts = cuts_.find(ino); cuts != cuts_.end()) {
+        cuts->second.waiting.push_back([=, this] { open(caller, ino, flags, done); });
+        return;
+    }
     const InodePtr inode = obtain(ino);
     ++inode->pending;
     register_open(inode, wants_write(flags), [=, this](const Status& status) {
@@ -143,12 +148,15 @@ void Core::finish_open(const InodePtr& inode,
     inode->wanted_elsewhere = false;
     if (file->writer) ++inode->writers;
     const HandleId id = add_handle(file);
-    auto answer = [this, inode, flags, id, done = std::move(done)] {
+    auto answer = [this, inode, file, flags, id, done = std::move(done)] {
+        file->version_at_open = inode->attr.version;
+        file->lease_at_open = inode->lease_serial;
         Opened opened;
         opened.attr = shown(*inode);
         opened.attr.ino = inode->ino;
         opened.handle = id;
         opened.direct_io = opens_direct(flags);
+        opened.keep_cache = !opened.direct_io && kernel_pages_hold(*inode);
         done(opened);
     };
     if ((flags & OpenMode::kTruncate) == 0) return answer();
@@ -161,6 +169,29 @@ void Core::finish_open(const InodePtr& inode,
     });
 }
 
+// The kernel has pages of the file as it is now: they were read under leases that ended with no other
+// version than they had begun with, and nobody has changed the file since. Every change has a new
+// version, our own too, so that it does not matter what happened to the file in between.
+bool Core::kernel_pages_hold(const Inode& inode) const {
+    auto it = kernel_pages_.find(inode.ino);
+    return it != kernel_pages_.end() && attr_usable(inode) && !inode.dirty() &&
+           it->second == inode.attr.version;
+}
+
+// At the end of a handle whose reads went through the kernel's pages.
+void Core::note_kernel_pages(const Handle& file) {
+    const Inode& inode = *file.inode;
+    const bool one_version = attr_usable(inode) && !inode.dirty() &&
+                             file.lease_at_open == inode.lease_serial &&
+                             file.version_at_open == inode.attr.version;
+    if (!one_version) {
+        kernel_pages_.erase(inode.ino);
+        return;
+    }
+    if (kernel_pages_.size() >= kKernelPagesNoted) kernel_pages_.clear();
+    kernel_pages_[inode.ino] = inode.attr.version;
+}
+
 void Core::create(const Caller& caller,
                   InodeId parent,
                   std::string name,
@@ -170,7 +201,12 @@ void Core::create(const Caller& caller,
     if (options_.read_only) return done(Errc::rofs);
     wire::MakeT op;
     op.parent = parent.value;
-    op.name = std::move(name);
+    op.name = name;
+    done = [this, caller, parent, name = std::move(name), done = std::move(done)](
+               Result<Opened> opened) {
+        if (opened.is_ok()) opened->attr = lent(caller, opened->attr, parent, name);
+        done(std::move(opened));
+    };
     op.mode = kRegular | (mode & 07777 & ~caller.umask);
     op.exclusive = (flags & OpenMode::kExclusive) != 0;
     op.open_flags = wants_write(flags) ? kOpenWrite : kOpen;
@@ -179,9 +215,9 @@ void Core::create(const Caller& caller,
     ++creates_running_;
     mutate(
         Urgency::normal, Binding::free, caller, std::move(request), [=, this](MetaAnswer answer) {
-            if (--creates_running_ == 0 && unknown_recalls_.size() > 0 && !answer.reply.attr) {
-                unknown_recalls_.clear();
-            }
+            const InodeId ino{answer.reply.attr ? answer.reply.attr->ino : 0};
+            const bool in_doubt = given_up_.contains(ino) || find(ino);
+            if (--creates_running_ == 0) given_up_.clear();
             if (!answer.status.is_ok()) return done(answer.status);
             if (!answer.reply.attr) return done(Errc::corrupt);
             const bool existed = answer.reply.value == 1;
@@ -190,16 +226,12 @@ void Core::create(const Caller& caller,
                 return done((answer.reply.attr->mode & kTypeMask) == 0040000 ? Errc::isdir
                                                                              : Errc::exist);
             }
-            const InodeId ino{answer.reply.attr->ino};
             const uint32_t rest = existed ? flags : flags & ~OpenMode::kTruncate;
-            // Our own requests about this very inode may be under way: then it is opened by the
-            // book.
-            if (find(ino)) return open(caller, ino, rest, done);
+            // Our own requests about this very inode may be under way, or the lease that the answer
+            // brings may have ended before it came (it may be a repeated answer): then the file is
+            // opened by the book.
+            if (in_doubt) return open(caller, ino, rest, done);
             const InodePtr inode = obtain(ino);
-            if (auto recalled = unknown_recalls_.find(ino); recalled != unknown_recalls_.end()) {
-                inode->void_grants = recalled->second;
-            }
-            if (creates_running_ == 0) unknown_recalls_.clear();
             inode->registered = true;
             inode->registered_writer = wants_write(flags);
             answer.reply.value =
@@ -209,11 +241,17 @@ void Core::create(const Caller& caller,
         });
 }
 
+// What a create that is under way may bring of the inode is void: by name it went past session_op().
+void Core::note_given_up(InodeId ino) {
+    if (creates_running_ > 0) given_up_.insert(ino);
+}
+
 void Core::release(HandleId id) {
     const HandlePtr file = handle(id);
     if (!file || file->is_dir) return;
     handles_.erase(id);
     const InodePtr inode = file->inode;
+    if (!opens_direct(file->flags)) note_kernel_pages(*file);
     --inode->handles;
     if (file->writer) --inode->writers;
     forget_if_idle(inode);
@@ -243,6 +281,7 @@ void Core::close_inode(const InodePtr& inode, bool may_linger) {
         if (inode->lost) return end_session_op(inode);
         inode->registered = false;
         inode->registered_writer = false;
+        note_given_up(inode->ino);
         ++inode->give_back_count;
         to_release_.push_back(inode);
         if (!gathering_) send_releases();

@@ -55,6 +55,10 @@ struct Attr {
     int64_t ctime_ns = 0;
     int64_t btime_ns = 0;
     uint64_t version = 0;  // of the committed state
+    // For how long the kernel may answer by itself with these attributes, and with the name that was
+    // looked up or made; nobody else changes them meanwhile. Nanoseconds, 0 = it must ask.
+    Nanos attr_time = 0;
+    Nanos name_time = 0;
 };
 
 // What setattr changes: only the fields that are set. The *_now flags mean the cluster's time.
@@ -134,6 +138,10 @@ inline constexpr uint32_t kXattrReplace = 2;
 
 enum class Seek : uint8_t { data, hole };
 
+// For mounts: long enough for `ls -l` to use what a page of the listing said, short enough for whoever
+// has to wait for it.
+inline constexpr Nanos kKernelTime = 50 * kMillisecond;
+
 struct ClientOptions {
     std::vector<std::string> metads;  // "host:port", all of them; the first good one leads on
     std::string host;                 // for people: shown by `lumeofs sessions`
@@ -143,6 +151,9 @@ struct ClientOptions {
     uint64_t read_ahead_max = uint64_t{16} << 20;
     uint64_t dirty_limit = kClientDirtyBytesMax;
     uint64_t cache_limit = uint64_t{128} << 20;  // read-ahead blocks of all files together
+    // kKernelTime, or 0: for how long the kernel may keep a name or attributes that this client holds a read lease on
+    // (lent.h). A change by another client waits for at most this and a margin. 0 = not at all.
+    Nanos kernel_time = 0;
     bool soft = false;                           // give up with Errc::timedout after `timeo`
     Nanos timeo = 60 * kSecond;
     // A signal ends a waiting operation (Errc::intr) only when it has waited this long: programs do

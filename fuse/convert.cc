@@ -34,11 +34,14 @@ struct stat to_stat(const client::Attr& attr) {
     return out;
 }
 
-// Time-outs of zero: the kernel asks for names and attributes every time (first form of coherence).
+double to_seconds(Nanos time) { return static_cast<double>(time) / static_cast<double>(kSecond); }
+
 fuse_entry_param to_entry(const client::Attr& attr) {
     fuse_entry_param entry = {};
     entry.ino = attr.ino.value;
     entry.attr = to_stat(attr);
+    entry.attr_timeout = to_seconds(attr.attr_time);
+    entry.entry_timeout = to_seconds(attr.name_time);
     return entry;
 }
 

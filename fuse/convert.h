@@ -13,6 +13,7 @@ namespace lumeofs::fusefs {
 inline constexpr fuse_ino_t kFuseRoot = FUSE_ROOT_ID;
 
 struct stat to_stat(const client::Attr& attr);
+double to_seconds(Nanos time);
 fuse_entry_param to_entry(const client::Attr& attr);
 client::SetAttrs to_set_attrs(const struct stat& attr, int to_set);
 // Nanoseconds in 64 bits reach from 1677 to 2262: a time beyond becomes the first or last of these.

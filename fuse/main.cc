@@ -215,6 +215,7 @@ int run(const MountOptions& options) {
     NngTransport transport(loop);
     client::ClientOptions client_options = options.client;
     client_options.host = host_name();
+    client_options.kernel_time = client::kKernelTime;
     std::unique_ptr<client::Vfs> vfs;
     loop.run_and_wait([&] {
         vfs = std::make_unique<client::Vfs>(loop, transport, Prng(seed), client_options);

@@ -47,7 +47,7 @@ void Request::entry(const client::Attr& attr) {
 
 void Request::attr(const client::Attr& attr) {
     const struct stat st = to_stat(attr);
-    fuse_reply_attr(take(), &st, 0);
+    fuse_reply_attr(take(), &st, to_seconds(attr.attr_time));
 }
 
 namespace {

@@ -91,6 +91,9 @@ public:
         const Hello& hello,
         std::function<Status(const Hello&)> check,
         std::function<void(std::shared_ptr<Link>)> on_link) = 0;
+    // From true to false the frames that links are given wait, and leave together then: several
+    // answers to one peer cost one system call and wake it once. Only within one task.
+    virtual void hold_sends(bool /*hold*/) {}
 };
 
 }  // namespace lumeofs

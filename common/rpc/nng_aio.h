@@ -57,6 +57,10 @@ public:
     // is counted, not written out.
     void complain(const std::string& line);
 
+    // While held, who has frames to send leaves a task here; on the loop.
+    bool held = false;
+    std::vector<std::function<void()>> after_hold;
+
     int handshakes = 0;  // accepted connections that have not said hello yet; on the loop
 
 private:

@@ -224,8 +224,15 @@ void NngConnection::send_frames() {
 bool NngConnection::send(Frame frame) {
     LFS_ASSERT(frame.body.size() <= kMaxBodyBytes && frame.payload.size() <= kMaxPayloadBytes);
     if (state_ != State::open || !writable()) return false;
+    const bool queued = !writer_.empty();
     writer_.push(std::move(frame));
-    send_frames();
+    if (!hub_->held) {
+        send_frames();
+    } else if (!queued) {
+        hub_->after_hold.push_back([self = shared_from_this()] {
+            if (self->state_ == State::open) self->send_frames();
+        });
+    }
     return true;
 }
 

@@ -256,4 +256,10 @@ Result<std::unique_ptr<Listener>> NngTransport::listen(
         std::make_unique<NngListener>(std::move(acceptor), address_text(bound)));
 }
 
+void NngTransport::hold_sends(bool hold) {
+    hub_->held = hold;
+    if (hold) return;
+    for (const auto& send : std::exchange(hub_->after_hold, {})) send();
+}
+
 }  // namespace lumeofs

@@ -45,6 +45,7 @@ public:
         const Hello& hello,
         std::function<Status(const Hello&)> check,
         std::function<void(std::shared_ptr<Link>)> on_link) override;
+    void hold_sends(bool hold) override;
 
 private:
     struct Diallers;

@@ -150,6 +150,7 @@ private:
 
     // driver_work.cc: obeying them
     void work();
+    bool proposals_due() const;
     void step_proposals();
     void step_reads();
     void persist();

@@ -7,6 +7,11 @@
 #include "metad/consensus/driver.h"
 
 namespace lumeofs::consensus {
+namespace {
+
+constexpr size_t kProposalsWorthABatch = 64;
+
+}  // namespace
 
 void RaftDriver::work() {
     if (!running_) return;
@@ -32,15 +37,23 @@ void RaftDriver::work() {
     // What the steps above have begun anew (or callbacks have asked for) is the next batch.
     work_scheduled_ = false;
     if (!running_) return;
-    if (!new_proposals_.empty() || !new_reads_.empty() || !writes_.empty() ||
+    if (proposals_due() || !new_reads_.empty() || !writes_.empty() ||
         !after_persist_.empty() || !commits_.empty() || !snapshots_needed_.empty()) {
         schedule_work();
     }
 }
 
+// What comes while a batch of the log is on its way waits for it and becomes the next one, unless
+// it is much: a batch costs a sync and a message at every member, whatever its size.
+bool RaftDriver::proposals_due() const {
+    if (new_proposals_.empty()) return false;
+    return proposals_.size() == 0 || new_proposals_.size() >= kProposalsWorthABatch ||
+           new_proposal_bytes_ >= kMaxBytesPerAppend / 2;
+}
+
 // All that waits becomes one batch of the log.
 void RaftDriver::step_proposals() {
-    if (new_proposals_.empty()) return;
+    if (!proposals_due()) return;
     std::vector<Proposal> batch;
     batch.swap(new_proposals_);
     new_proposal_bytes_ = 0;
@@ -131,9 +144,11 @@ void RaftDriver::apply_committed() {
     LFS_ASSERT(replies->size() == batch.size());
     const LogIndex last = batch.back().index;
     step(raft::Applied{last});
+    env_.transport.hold_sends(true);
     for (size_t i = 0; i < batch.size(); ++i) {
         proposals_.applied(batch[i].index, batch[i].term, std::move((*replies)[i]));
     }
+    env_.transport.hold_sends(false);
 }
 
 void RaftDriver::install_snapshot() {

@@ -62,7 +62,9 @@ void check_promises(const OpContext& ctx, const Reply& reply) {
 }  // namespace
 
 StateMachine::StateMachine(const StateMachineOptions& options) : options_(options) {}
-StateMachine::~StateMachine() = default;
+StateMachine::~StateMachine() {
+    if (db_) commit();  // an orderly end: nothing is left to be replayed
+}
 
 Result<std::unique_ptr<StateMachine>> StateMachine::open(const StateMachineOptions& options) {
     std::unique_ptr<StateMachine> machine(new StateMachine(options));
@@ -100,14 +102,21 @@ Result<std::vector<Bytes>> StateMachine::apply(LogIndex first, const std::vector
     LFS_ASSERT(first.value == tables_->state.applied + 1);
     std::vector<Bytes> replies;
     replies.reserve(commands.size());
-    db_->begin();
+    if (!db_->writing()) db_->begin();
     for (size_t i = 0; i < commands.size(); ++i) {
         replies.push_back(apply_one(LogIndex{first.value + i}, commands[i]));
     }
-    tables_->state_row.save(tables_->state);
-    db_->commit();
+    uncommitted_ += commands.size();
+    if (uncommitted_ >= options_.commands_per_commit) commit();
     if (db_->failed()) return db_->error();
     return replies;
+}
+
+void StateMachine::commit() {
+    if (!db_->writing()) return;
+    tables_->state_row.save(tables_->state);
+    db_->commit();
+    uncommitted_ = 0;
 }
 
 Bytes StateMachine::apply_one(LogIndex index, View command) {
@@ -239,6 +248,7 @@ Result<LogIndex> StateMachine::checkpoint() {
         pins_->db = nullptr;
         pins_ = nullptr;
     }
+    commit();
     if (!db_->checkpoint()) return db_->error();
     checkpointed_ = tables_->state.applied;
     return LogIndex{checkpointed_};
@@ -259,6 +269,7 @@ Result<std::unique_ptr<PinnedSnapshot>> StateMachine::pin_snapshot() {
 Status StateMachine::install_snapshot(const std::string& path) {
     if (pins_) pins_->db = nullptr;
     pins_ = nullptr;
+    commit();
     Status status;
     if (options_.path.empty()) {
         tables_.reset();

@@ -61,6 +61,9 @@ struct StateMachineOptions {
     FileSystem* files = nullptr;  // for install_snapshot (rename, remove, sync); not with path ""
     bool exclusive = true;        // locking_mode=EXCLUSIVE: no shared memory; nobody else may look
     uint64_t page_cache_bytes = uint64_t{256} << 20;
+    // So many commands share a transaction: the pages that they all change are written once. A
+    // crash loses it and the Raft log replays it: checkpoint() commits, so the log has it all [12].
+    uint64_t commands_per_commit = 256;
     // A pinned snapshot is dropped (its reads then answer Errc::stale) rather than let SQLite's WAL
     // grow beyond this.
     uint64_t pinned_wal_bytes_max = uint64_t{2} << 30;
@@ -197,6 +200,7 @@ private:
     explicit StateMachine(const StateMachineOptions& options);
     Status open_database();
     Status swap_file(const std::string& path);
+    void commit();
     Bytes apply_one(LogIndex index, View command);
     wire::MetaReplyT apply_command(uint64_t index, const wire::CommandT& command);
     wire::MetaReplyT apply_mutation(uint64_t index, const wire::ApplyMutationT& command);
@@ -206,6 +210,7 @@ private:
     std::unique_ptr<Db> db_;
     std::unique_ptr<Tables> tables_;
     std::shared_ptr<Pins> pins_;
+    uint64_t uncommitted_ = 0;   // commands applied in the transaction that is open
     uint64_t checkpointed_ = 0;  // applied index in the main file, as far as this object has seen
 };
 

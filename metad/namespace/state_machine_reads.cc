@@ -188,7 +188,13 @@ Totals StateMachine::totals() const { return tables_->state.totals; }
 Nanos StateMachine::last_now_ns() const { return tables_->state.now_ns; }
 uint64_t StateMachine::history() const { return tables_->state.history; }
 
-Result<uint64_t> StateMachine::digest() { return digest_of(*db_); }
-std::vector<std::string> StateMachine::check_invariants() { return broken_invariants(*db_); }
+Result<uint64_t> StateMachine::digest() {
+    commit();
+    return digest_of(*db_);
+}
+std::vector<std::string> StateMachine::check_invariants() {
+    commit();
+    return broken_invariants(*db_);
+}
 
 }  // namespace lumeofs::metad

@@ -16,7 +16,7 @@ struct NamespaceService::Running {
     size_t claimed = 0;
     std::vector<InodeId> touched;  // all inodes that it changes: read leases to recall
     bool readers_blocked = false;
-    size_t recalled = 0;
+    size_t recalling = 0;  // of `touched`, not answered yet
     int attempts = 0;
 };
 
@@ -155,25 +155,23 @@ void NamespaceService::claim_next(const RunningPtr& run) {
                          }));
 }
 
-// The read leases of all others on what it changes. They are obeyed at once, so the order does not
-// matter: nobody who is recalled waits for anything.
+// The read leases of all others on what it changes, all at once: nobody who is recalled waits for
+// anything but time.
 void NamespaceService::recall_readers(const RunningPtr& run) {
     run->touched = run->targets;
     for (InodeId parent : parents_of(run->mutation)) run->touched.push_back(parent);
     sort_unique(run->touched);
     run->readers_blocked = true;
-    run->recalled = 0;
     for (InodeId ino : run->touched) leader_.readers.block(ino);
-    recall_next(run);
-}
-
-void NamespaceService::recall_next(const RunningPtr& run) {
-    if (run->recalled == run->touched.size()) return propose(run);
-    const InodeId ino = run->touched[run->recalled++];
-    leader_.readers.recall_others(run->session,
-                                  ino,
-                                  leader_.loop.now(),
-                                  leader_.guarded([this, run] { recall_next(run); }));
+    run->recalling = 1;  // this very function
+    const std::function<void()> recalled = leader_.guarded([this, run] {
+        if (--run->recalling == 0) propose(run);
+    });
+    for (InodeId ino : run->touched) {
+        ++run->recalling;
+        leader_.readers.recall_others(run->session, ino, leader_.loop.now(), recalled);
+    }
+    recalled();
 }
 
 void NamespaceService::propose(const RunningPtr& run) {

@@ -34,7 +34,6 @@ private:
     void start(const RunningPtr& run);
     void claim_next(const RunningPtr& run);
     void recall_readers(const RunningPtr& run);
-    void recall_next(const RunningPtr& run);
     void propose(const RunningPtr& run);
     Status place_chunks(const RunningPtr& run, wire::ApplyMutationT* command);
     void applied(const RunningPtr& run, Result<Bytes> reply);

@@ -11,7 +11,7 @@ namespace lumeofs::metad {
 namespace {
 
 constexpr size_t kReadLeasesMax = 256 * 1024;  // of one session
-constexpr Nanos kContendedFor = 500 * kMillisecond;
+constexpr Nanos kContendedFor = 2 * kSecond;
 
 bool only_reader(const std::map<SessionId, PendingRecall>& readers, SessionId session) {
     return readers.empty() || (readers.size() == 1 && readers.contains(session));

@@ -188,7 +188,8 @@ const char* const kBugs[] = {
     "chunkd.serve_without_lease", "store.unwritten_space_unsynced", "store.ack_before_sync",
     "store.log_not_vouched_for", "store.index_before_home", "store.truncate_keeps_blocks",
     "store.reuse_space_at_once", "client.grant_after_recall", "client.keep_grant_after_lease",
-    "client.overlapping_writes", "client.keep_recalled_names", "ns.no_read_recall"};
+    "client.overlapping_writes", "client.keep_recalled_names", "client.recall_not_waited_out",
+    "ns.no_read_recall"};
 
 int planted(Args args) {
     constexpr int kMustCatch = 10;

@@ -461,12 +461,16 @@ void Actor::compare_file(const std::vector<std::string>& names, size_t at) {
     });
 }
 
+// As it is on the cluster: an operation that went on in a new session may have left something unwritten
+// at this client, which would count as found and may still be lost.
 void Actor::read_whole(const std::string& name, std::function<void(Bytes)> then) {
     vfs().lookup({}, home_, name, want<client::Attr>([=, this](const client::Attr& attr) {
         vfs().open({}, attr.ino, 0, want<client::Opened>([=, this](const client::Opened& open) {
-            vfs().read({}, open.handle, 0, kPrivateMax + 1, want<client::ReadData>([=, this](const client::ReadData& data) {
-                Bytes bytes = flat(data);
-                vfs().release(open.handle, want_ok([=] { then(bytes); }));
+            vfs().fsync({}, open.handle, false, want_ok([=, this] {
+                vfs().read({}, open.handle, 0, kPrivateMax + 1, want<client::ReadData>([=, this](const client::ReadData& data) {
+                    Bytes bytes = flat(data);
+                    vfs().release(open.handle, want_ok([=] { then(bytes); }));
+                }));
             }));
         }));
     }));
@@ -583,6 +587,7 @@ void Actor::lock_step() {
     if (holding_) {
         shared_.holds[hold_].let_go = from;
         return vfs().unlink({}, shared_.directory, "lock", want_ok([this] {
+            if (epoch() == op_epoch_) check_kept();
             holding_ = false;
             done();
         }));
@@ -598,9 +603,32 @@ void Actor::lock_step() {
             hold_ = shared_.holds.size();
             holding_ = true;
             shared_.holds.push_back({number_, cluster_.world.now(), INT64_MAX});
+            lock_ = open.attr.ino;
         }
         close(open.handle, [this] { done(); });
-    }, {Errc::exist}, [this] { done(); }));
+    }, {Errc::exist}, [this] { see_lock(); }));
+}
+
+// The kernel of this client may go on finding the lock file for as long as the answer says.
+void Actor::see_lock() {
+    vfs().lookup({}, shared_.directory, "lock", want<client::Attr>([this](const client::Attr& attr) {
+        const Nanos until = cluster_.world.now() + attr.name_time;
+        if (attr.name_time > 0) shared_.kept.push_back({attr.ino, client_, epoch(), until});
+        done();
+    }, {Errc::noent}, [this] { done(); }));
+}
+
+// The lock file was removed: no kernel of another client may find it any more (I7).
+void Actor::check_kept() {
+    for (const Shared::Kept& kept : shared_.kept) {
+        const bool counts = kept.ino == lock_ && kept.client != client_ &&
+                            kept.epoch == cluster_.client(kept.client).epoch;
+        if (counts && kept.until > cluster_.world.now()) {
+            return cluster_.fail(fmt::format("{}: client {} may find the lock file for {} ms more", state(),
+                                             kept.client, (kept.until - cluster_.world.now()) / kMillisecond));
+        }
+    }
+    std::erase_if(shared_.kept, [&](const auto& kept) { return kept.until <= cluster_.world.now(); });
 }
 
 // --- the end -----------------------------------------------------------------------------------------------

@@ -33,6 +33,13 @@ struct Shared {
         Nanos let_go = INT64_MAX;  // when the removal was asked for
     };
     std::vector<Hold> holds;
+    struct Kept {  // the lock file's name, by the kernel of a client
+        InodeId ino;
+        size_t client = 0;
+        uint64_t epoch = 0;  // of the client
+        Nanos until = 0;
+    };
+    std::vector<Kept> kept;
     std::map<int, InodeId> inodes;  // of the shared files
     // The seed's own mix.
     int files = 3;           // that are shared
@@ -103,6 +110,8 @@ private:
     void open_shared(int file, uint32_t flags, std::function<void(client::HandleId)> then);
     void close_shared(int file, client::HandleId handle, Step then);
     void lock_step();
+    void see_lock();
+    void check_kept();
     void close(client::HandleId handle, Step then);
     void final_checks(int file);
     std::optional<std::string> any_file();
@@ -128,6 +137,7 @@ private:
     std::optional<Names> doubt_;  // as it is if the operation under way was carried out
     bool holding_ = false;
     size_t hold_ = 0;
+    InodeId lock_;
     int last_steps_ = 0;
     std::map<int, client::HandleId> kept_;  // shared files that stay open between operations
     uint64_t kept_epoch_ = 0;

@@ -194,6 +194,30 @@ bool grant_overtaken_by_recall_is_stale(const char* bug) {
     return one.read((*slow)->value().handle, 0, 100).value() != pattern(2, 100);
 }
 
+// By name, so that it goes past what keeps requests about one inode in order.
+bool grant_of_a_create_after_a_release_is_stale() {
+    Cluster cluster;
+    TestClient one(cluster, 1), two(cluster, 2);
+    one.start();
+    two.start();
+    auto made = two.create("f");
+    LFS_ASSERT(two.write(made->handle, 0, pattern(1, 100)).is_ok());
+    LFS_ASSERT(two.close(made->handle).is_ok());
+    cluster.loop.run_for(kSecond);
+    cluster.meta_faults.delay_once = 500 * kMillisecond;
+    auto slow = begin<Opened>(
+        [&](Done<Opened> done) { one.vfs->create({}, kRootInode, "f", 0644, 2, std::move(done)); });
+    cluster.loop.run_for(kMillisecond);
+    auto other = one.open(made->attr.ino);
+    LFS_ASSERT(one.close(other->handle).is_ok());
+    cluster.loop.run_for(200 * kMillisecond);  // the leader is told of the close
+    auto writer = two.open(made->attr.ino);
+    LFS_ASSERT(two.write(writer->handle, 0, pattern(2, 100)).is_ok());
+    LFS_ASSERT(!slow->has_value());
+    LFS_ASSERT(cluster.loop.run_until([&] { return slow->has_value(); }));
+    return one.read((*slow)->value().handle, 0, 100).value() != pattern(2, 100);
+}
+
 bool grant_kept_after_the_lease_is_stale(const char* bug) {
     Planted planted(bug);
     Cluster cluster;
@@ -229,6 +253,7 @@ uint64_t overlaps_under_way(const char* bug) {
 TEST_CASE(
     "a grant that its recall overtook is void; nothing outlives a lease; writes never overlap") {
     CHECK_FALSE(grant_overtaken_by_recall_is_stale(nullptr));
+    CHECK_FALSE(grant_of_a_create_after_a_release_is_stale());
     CHECK_FALSE(grant_kept_after_the_lease_is_stale(nullptr));
     CHECK(overlaps_under_way(nullptr) == 0);
     if (!Planted::kBuilt) return;

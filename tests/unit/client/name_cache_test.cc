@@ -35,8 +35,27 @@ wire::MutationOpUnion unlink_of(InodeId parent, const std::string& name) {
     return result;
 }
 
+wire::MutationOpUnion mkdir_of(InodeId parent, const std::string& name) {
+    wire::MakeT op;
+    op.parent = parent.value;
+    op.name = name;
+    op.mode = 0040755;
+    wire::MutationOpUnion result;
+    result.Set(std::move(op));
+    return result;
+}
+
 struct Fixture {
     NameCache cache;
+
+    // Makes the directory kFile in kDir; `tries` as the answer's.
+    void make_directory(int tries, bool kept = true) {
+        const NameChange change = cache.begin(mkdir_of(kDir, "d"));
+        MetaAnswer answer;
+        answer.reply = reply_of(kFile, 1, 1, kept);
+        answer.tries = tries;
+        cache.end(change, answer);
+    }
 
     void found(const wire::MetaReplyT& reply, const std::string& name, InodeId ino) {
         cache.learn(reply, cache.epoch());
@@ -133,6 +152,92 @@ TEST_CASE("what goes with a change is forgotten by the list of all that it has c
     answer.reply.changed.push_back(std::make_unique<wire::AttrT>(gone));
     f.cache.end(change, answer);
     CHECK_FALSE(f.cache.attr(kFile));
+}
+
+TEST_CASE("of a directory that we have just made all names are known, until it is recalled") {
+    Fixture f;
+    f.make_directory(1);
+    REQUIRE(f.cache.child(kFile, "x"));
+    CHECK_FALSE(static_cast<bool>(*f.cache.child(kFile, "x")));
+    const NameChange change = f.cache.begin(mkdir_of(kFile, "x"));
+    CHECK_FALSE(f.cache.child(kFile, "x"));  // not while it is being made
+    MetaAnswer answer;
+    answer.reply = reply_of(kOther, 1, 2);
+    answer.reply.kept = {kFile.value, kOther.value};
+    f.cache.end(change, answer);
+    CHECK(f.cache.child(kFile, "x") == kOther);
+    CHECK(f.cache.child(kFile, "y") == InodeId{});
+    f.cache.recall(kFile, 3);
+    CHECK_FALSE(f.cache.child(kFile, "y"));
+}
+
+TEST_CASE("names of a directory are not all known if its making was repeated or may not be kept") {
+    Fixture repeated, refused;
+    repeated.make_directory(2);  // somebody may have used it since the first answer
+    CHECK_FALSE(repeated.cache.child(kFile, "x"));
+    refused.make_directory(1, false);
+    CHECK_FALSE(refused.cache.child(kFile, "x"));
+}
+
+TEST_CASE("a rename of a known name to one that is known to be another leaves nothing open") {
+    Fixture f;
+    f.make_directory(1);
+    auto in_directory = [&](const wire::MutationOpUnion& op, InodeId ino, uint64_t number) {
+        const NameChange change = f.cache.begin(op);
+        MetaAnswer answer;
+        answer.reply = reply_of(ino, 1, number);
+        answer.reply.kept = {kFile.value, ino.value};
+        f.cache.end(change, answer);
+    };
+    in_directory(mkdir_of(kFile, "x"), kOther, 2);
+    wire::RenameT op;
+    op.parent = op.new_parent = kFile.value;
+    op.name = "x";
+    op.new_name = "y";
+    wire::MutationOpUnion rename;
+    rename.Set(std::move(op));
+    in_directory(rename, kOther, 3);
+    CHECK(f.cache.child(kFile, "y") == kOther);
+    CHECK(f.cache.child(kFile, "x") == InodeId{});
+    CHECK(f.cache.child(kFile, "z") == InodeId{});
+
+    // Recalled on the way: the other client may have made them names of one inode.
+    const wire::MutationOpUnion back = [] {
+        wire::RenameT again;
+        again.parent = again.new_parent = kFile.value;
+        again.name = "y";
+        again.new_name = "x";
+        wire::MutationOpUnion result;
+        result.Set(std::move(again));
+        return result;
+    }();
+    const NameChange change = f.cache.begin(back);
+    f.cache.recall(kFile, 4);
+    MetaAnswer answer;
+    answer.reply = reply_of(kOther, 1, 5);
+    answer.reply.kept = {kFile.value, kOther.value};
+    f.cache.end(change, answer);
+    CHECK(f.cache.child(kFile, "x") == kOther);
+    CHECK_FALSE(f.cache.child(kFile, "y"));
+}
+
+TEST_CASE("a rename leaves it open what its old name means now") {
+    Fixture f;
+    f.make_directory(1);
+    wire::RenameT op;
+    op.parent = kFile.value;
+    op.name = "x";
+    op.new_parent = kDir.value;
+    op.new_name = "y";
+    wire::MutationOpUnion rename;
+    rename.Set(std::move(op));
+    const NameChange change = f.cache.begin(rename);
+    MetaAnswer answer;
+    answer.reply.kept = {kDir.value, kFile.value};
+    answer.reply.grant_number = 2;
+    f.cache.end(change, answer);
+    CHECK_FALSE(f.cache.child(kFile, "x"));
+    CHECK_FALSE(f.cache.child(kFile, "z"));
 }
 
 TEST_CASE("between telling the leader that all was dropped and its answer nothing is kept") {

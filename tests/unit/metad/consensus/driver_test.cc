@@ -180,6 +180,31 @@ TEST_CASE("one sync per node and one append per follower, whatever the size of t
     }
 }
 
+TEST_CASE("what is proposed while a batch is on its way is one batch after it, unless it is much") {
+    FakeCluster cluster(3);
+    cluster.start_all();
+    const uint64_t leader = cluster.wait_for_leader();
+    REQUIRE(cluster.propose(leader, "warm").is_ok());
+    cluster.loop.run_for(kSecond);
+    for (uint64_t id = 1; id <= 3; ++id) {
+        if (id != leader) cluster.stop(id);  // nothing comes to be committed
+    }
+    RaftDriver& driver = cluster.driver(leader);
+    int answered = 0;
+    auto propose = [&] {
+        driver.propose(Bytes(100, 'x'), [&](const Result<Bytes>&) { ++answered; });
+        cluster.loop.run_ready();
+    };
+    const uint64_t before = driver.syncs();
+    for (int i = 0; i < 10; ++i) propose();
+    CHECK(driver.syncs() - before == 1);
+    for (int i = 0; i < 60; ++i) propose();
+    CHECK(driver.syncs() - before == 2);
+    CHECK(answered == 0);
+    cluster.loop.run_for(10 * kSecond);  // the leadership ends, and nobody is left waiting
+    CHECK(answered == 70);
+}
+
 TEST_CASE("the log is compacted and a laggard gets a snapshot in several pieces") {
     FakeCluster cluster(3);
     for (uint64_t id = 1; id <= 3; ++id) {
