@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -128,6 +129,10 @@ Tester::Outcome Tester::do_copy() {
     now_.length = std::min({now_.length, size_ - now_.offset, options_.max_size - now_.target});
     size_t gap = now_.target > now_.offset ? now_.target - now_.offset : now_.offset - now_.target;
     now_.length = std::min(now_.length, gap);
+    // The kernel checks the range against the size that it knows, without asking: another mount may
+    // have grown the file.
+    struct stat known = {};
+    if (mounts_.size() > 1) fstat(mounts_[now_.mount].fd, &known);
     size_t have = 0;
     while (have < now_.length) {
         off_t from = at(now_.offset + have);
