@@ -56,6 +56,22 @@ public:
     uint64_t mutations = 0, queries = 0, session_requests = 0, renewals = 0, recalls_sent = 0,
              reports = 0;
     std::vector<uint64_t> refused_attaches;
+    // Answers to look-ups may be kept; drop() takes the inode back, and when that was obeyed (or the
+    // session has attached anew, which drops all) is noted.
+    bool keeps = false;
+    Nanos dropped_at = 0;
+    Nanos attached_at = 0;
+    void drop(uint64_t session, uint64_t ino) {
+        wire::RecallT message;
+        message.session = session;
+        message.ino = ino;
+        message.number = ++attached_[session].recalls;
+        message.kind = wire::RecallKind::drop;
+        message.last_grant = attached_[session].grants;
+        if (auto peer = attached_[session].peer.lock()) {
+            peer->push(static_cast<uint16_t>(Method::recall), wire::encode<wire::Recall>(message));
+        }
+    }
 
     void listen() {
         RpcServerEvents events;
@@ -360,6 +376,7 @@ private:
             if (leases_[back->ino].holder == session) free_lease(back->ino);
             answer(responder, {});
         } else if (const auto* ack = request.op.AsRecallAck()) {
+            if (ack->kind == wire::RecallKind::drop) dropped_at = loop_.now();
             Lease& lease = leases_[ack->ino];
             if (lease.holder == session && lease.recall == ack->recall &&
                 lease.kind == wire::RecallKind::flush) {
@@ -397,6 +414,7 @@ private:
         const bool known = attached_.contains(session);
         Attached& attached = attached_[session];
         attached.peer = peer.weak_from_this();
+        attached_at = loop_.now();
         attached.recalls = std::max(attached.recalls, op.last_recall);
         attached.grants += 1000;  // above all that another leader gave
         std::set<uint64_t> declared;
@@ -464,6 +482,10 @@ private:
             auto inode = state_.inodes.find(target);
             if (inode == state_.inodes.end()) return answer(responder, error(Errc::stale));
             reply.attr = std::make_unique<wire::AttrT>(inode->second.attr);
+            if (const auto* op = query->op.AsLookup(); op != nullptr && keeps) {
+                reply.kept = {op->parent, target};
+                reply.grant_number = ++attached_[query->session].grants;
+            }
             if (const auto* op = query->op.AsGetLayout()) {
                 layout(query->session, target, op->first, op->count, &reply);
             }

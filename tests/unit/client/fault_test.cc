@@ -162,6 +162,45 @@ TEST_CASE("overlapping writes of one client are never under way together") {
 
 // With the named bug planted (none: nullptr), do two clients see a state from before? Each scenario
 // is right without it: the tests below would be worth nothing if they could not fail.
+TEST_CASE("a recall and an attach wait until the kernel may use no name any more") {
+    Cluster cluster;
+    cluster.metads[0]->keeps = cluster.metads[1]->keeps = true;
+    ClientOptions options;
+    options.kernel_time = kKernelTime;
+    TestClient one(cluster, 1), mount(cluster, 2, options);
+    one.start();
+    mount.start();
+    REQUIRE(one.close(one.create("f")->handle).is_ok());
+    cluster.loop.run_for(kSecond);
+    const auto seen = mount.lookup("f");
+    REQUIRE(seen.is_ok());
+    CHECK(seen->name_time == kKernelTime);
+    CHECK(seen->attr_time == kKernelTime);
+    CHECK(one.lookup("f")->name_time == 0);  // no kernel, nothing to keep
+    FakeMetad& leader = cluster.lead_metad();
+    const uint64_t session = mount.vfs->status().session;
+    for (const InodeId ino : {kRootInode, seen->ino}) {
+        const Nanos asked = cluster.loop.now();
+        REQUIRE(mount.lookup("f").is_ok());
+        leader.drop(session, ino.value);
+        cluster.loop.run_for(kSecond);
+        CHECK(leader.dropped_at - asked >= kKernelTime);
+        CHECK(leader.dropped_at - asked < 2 * kKernelTime);
+    }
+    // What was not told lately is given back at once.
+    REQUIRE(mount.lookup("f").is_ok());
+    cluster.loop.run_for(kSecond);
+    Nanos asked = cluster.loop.now();
+    leader.drop(session, seen->ino.value);
+    cluster.loop.run_for(kSecond);
+    CHECK(leader.dropped_at - asked < 10 * kMillisecond);
+    asked = cluster.loop.now();
+    CHECK(mount.lookup("f")->name_time == kKernelTime);
+    cluster.lead(1);
+    cluster.loop.run_for(kSecond);
+    CHECK(cluster.lead_metad().attached_at - asked >= kKernelTime);
+}
+
 struct Planted {
 #if LUMEO_PLANTED_BUGS
     explicit Planted(const char* name) { set_planted_bug(name); }

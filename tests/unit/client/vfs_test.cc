@@ -252,6 +252,55 @@ TEST_CASE("a stop without a cluster ends when its patience does, and says that d
     CHECK(cluster.loop.now() - began < 12 * kSecond);
 }
 
+TEST_CASE("pages of the kernel outlive a close while nobody changes the file") {
+    Cluster cluster;
+    TestClient one(cluster, 1), two(cluster, 2);
+    one.start();
+    two.start();
+    const uint32_t read_only = 0;
+    const auto made = one.create("f");
+    REQUIRE(one.write(made->handle, 0, pattern(1, 10'000)).is_ok());
+    REQUIRE(one.close(made->handle).is_ok());
+    cluster.loop.run_for(kSecond);  // given back
+    auto look = [&] {
+        const auto file = one.open(made->attr.ino, read_only);
+        const bool kept = file->keep_cache;
+        CHECK(one.read(file->handle, 0, 10'000).is_ok());
+        CHECK(one.close(file->handle).is_ok());
+        return kept;
+    };
+    CHECK_FALSE(look());  // it was written since the kernel has read it
+    CHECK(look());        // under the lease that lingers
+    cluster.loop.run_for(kSecond);
+    CHECK(look());  // under another one
+    auto write = [&](TestClient& client, uint32_t flags) {
+        const auto file = client.open(made->attr.ino, flags);
+        REQUIRE(client.write(file->handle, 0, pattern(4, 100)).is_ok());
+        REQUIRE(client.close(file->handle).is_ok());
+        cluster.loop.run_for(kSecond);
+    };
+    write(two, 2);
+    CHECK_FALSE(look());
+    CHECK(look());
+    write(one, 1);  // past the pages
+    CHECK_FALSE(look());
+    CHECK(look());
+    const auto changed = two.open(made->attr.ino);
+    REQUIRE(two.write(changed->handle, 0, pattern(2, 100)).is_ok());
+    CHECK_FALSE(look());  // shared: nothing is known
+    REQUIRE(two.close(changed->handle).is_ok());
+    cluster.loop.run_for(kSecond);
+    CHECK_FALSE(look());
+    CHECK(look());
+    const auto own = one.open(made->attr.ino);
+    REQUIRE(one.write(own->handle, 0, pattern(3, 100)).is_ok());
+    CHECK_FALSE(look());  // not all of it is written
+    REQUIRE(one.close(own->handle).is_ok());
+    cluster.loop.run_for(kSecond);
+    CHECK_FALSE(look());
+    CHECK(look());
+}
+
 TEST_CASE("old dirty data goes out by itself") {
     Cluster cluster;
     TestClient client(cluster);

@@ -44,6 +44,10 @@ public:
         bytes.resize(static_cast<size_t>(std::max<ssize_t>(0, recv(fd_, bytes.data(), count, MSG_WAITALL))));
         return bytes;
     }
+    bool has_something() {
+        uint8_t byte = 0;
+        return recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+    }
     // True if the other side ends the connection.
     bool is_ended() {
         uint8_t byte = 0;
@@ -162,6 +166,43 @@ TEST_CASE("garbage after a good hello ends the connection") {
         CHECK(gone.reaches(++expected));
     }
     check_alive(pair);
+    pair.end();
+}
+
+TEST_CASE("answers that are held leave when they are let go, in order") {
+    Pair pair(Kind::nng);
+    RawClient* listener = nullptr;
+    std::vector<Responder> waiting;
+    bool left_early = true;
+    RpcServerEvents events;
+    events.on_request = [&](RpcPeer&, const RpcRequest& request) {
+        waiting.push_back(request.responder);
+        if (waiting.size() < 2) return;
+        pair.server.transport->hold_sends(true);
+        for (const Responder& responder : waiting) responder.reply_ok(bytes_of("answer"));
+        left_early = listener->has_something();
+        pair.server.transport->hold_sends(false);
+    };
+    pair.serve(std::move(events));
+    RawClient raw(pair.listening);
+    listener = &raw;
+    CHECK(raw.introduce(hello_of(Role::client)).refusal == Errc::ok);
+    for (uint64_t id : {7u, 8u}) {
+        Frame frame;
+        frame.kind = FrameKind::request;
+        frame.request_id = id;
+        const auto header = encode_frame_header(frame);
+        raw.say({header.data(), header.size()});
+    }
+    for (uint64_t id : {7u, 8u}) {
+        const Bytes header = raw.hear(kFrameHeaderBytes);
+        REQUIRE(header.size() == kFrameHeaderBytes);
+        const auto head = decode_frame_header(header);
+        REQUIRE(head.is_ok());
+        CHECK(head->frame.request_id == id);
+        CHECK(as_text(raw.hear(head->body_bytes)) == "answer");
+    }
+    CHECK_FALSE(left_early);
     pair.end();
 }
 
