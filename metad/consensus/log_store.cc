@@ -13,6 +13,7 @@ namespace {
 
 constexpr const char* kSpare = "spare";
 constexpr const char* kSpareInWork = "spare.new";
+constexpr uint64_t kReadWindowBytes = 1u << 20;
 
 }  // namespace
 
@@ -328,19 +329,36 @@ LogIndex LogStore::index_before_tail(uint64_t bytes) const {
     return floor_.index;
 }
 
-Result<std::vector<raft::Entry>> LogStore::read_batch(const BatchRef& ref) {
+// The batch and those that follow it in its segment without a gap, up to `bytes_max` in all: a
+// start with a long log would else wait for the disk once per batch.
+Result<LogStore::Window> LogStore::read_window(size_t at, uint64_t bytes_max) {
+    const BatchRef& first = refs_[at];
+    uint64_t bytes = first.bytes;
+    for (size_t i = at + 1; i < refs_.size(); ++i) {
+        const BatchRef& next = refs_[i];
+        const bool follows = next.segment == first.segment && next.offset == first.offset + bytes;
+        if (!follows || bytes + next.bytes > bytes_max) break;
+        bytes += next.bytes;
+    }
+    Window window{first.segment, first.offset, Buffer::allocate(bytes)};
+    File& file = *segments_.at(first.segment).file;
+    LFS_ASSIGN(const size_t got, file.read_at(first.offset, window.bytes.mutable_view()));
+    window.bytes = window.bytes.slice(0, got);
+    return window;
+}
+
+Result<std::vector<raft::Entry>> LogStore::decode_batch(const BatchRef& ref, const Window& window) {
     const Segment& segment = segments_.at(ref.segment);
-    Buffer block = Buffer::allocate(ref.bytes);
-    LFS_ASSIGN(size_t got, segment.file->read_at(ref.offset, block.mutable_view()));
     const auto check = [&]() -> Result<std::vector<raft::Entry>> {
-        if (got != ref.bytes) return Status(Errc::corrupt, "segment is too short");
+        if (!window.covers(ref)) return Status(Errc::corrupt, "segment is too short");
+        const View block = window.bytes.view().subspan(ref.offset - window.offset, ref.bytes);
         LFS_ASSIGN(BatchHeader header,
-                   decode_batch_header(block.view(), options_.log_id, segment.header.number));
+                   decode_batch_header(block, options_.log_id, segment.header.number));
         if (header.kind != BatchKind::entries || header.first_index != ref.first ||
             header.disk_bytes() != ref.bytes) {
             return Status(Errc::corrupt, "another batch stands in its place");
         }
-        const View body = block.view().subspan(kBatchHeaderBytes, header.body_bytes);
+        const View body = block.subspan(kBatchHeaderBytes, header.body_bytes);
         LFS_TRY(check_batch_body(header, body));
         return decode_records(header, body);
     };
@@ -360,8 +378,15 @@ Result<std::vector<raft::Entry>> LogStore::load_entries(LogIndex first,
             return index < r.first;
         });
     LFS_ASSERT(ref != refs_.begin());
+    Window window;
     for (--ref; ref != refs_.end() && ref->first <= last; ++ref) {
-        Result<std::vector<raft::Entry>> entries = read_batch(*ref);
+        if (!window.covers(*ref)) {
+            const uint64_t bytes = std::min(kReadWindowBytes, bytes_max);
+            auto read = read_window(static_cast<size_t>(ref - refs_.begin()), bytes);
+            if (!read) return poison(read.status());
+            window = std::move(*read);
+        }
+        Result<std::vector<raft::Entry>> entries = decode_batch(*ref, window);
         if (!entries) return poison(entries.status());
         for (raft::Entry& entry : *entries) {
             if (entry.index < first) continue;

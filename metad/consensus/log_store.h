@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/bytes.h"
 #include "common/base/limits.h"
 #include "common/env/file_system.h"
 #include "metad/consensus/log_format.h"
@@ -100,7 +101,17 @@ private:
     Status end_batch(BatchHeader header);
     Status put_floor(const raft::SnapshotDescriptor& floor, bool reset);
     Status write_entries(const std::vector<raft::Entry>& entries);
-    Result<std::vector<raft::Entry>> read_batch(const BatchRef& ref);
+    struct Window {  // bytes of a segment that were read together
+        uint64_t segment = 0;
+        uint64_t offset = 0;
+        Buffer bytes;
+        bool covers(const BatchRef& ref) const {
+            return ref.segment == segment && ref.offset >= offset &&
+                   ref.offset + ref.bytes <= offset + bytes.size();
+        }
+    };
+    Result<Window> read_window(size_t at, uint64_t bytes_max);
+    Result<std::vector<raft::Entry>> decode_batch(const BatchRef& ref, const Window& window);
     Status recycle();
     Status poison(Status status);
     void drop_from(LogIndex index);
