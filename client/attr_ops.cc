@@ -200,6 +200,7 @@ void Core::cut_unopened(const Caller& caller,
     ++cuts_[ino].running;
     setattr_plain(caller, ino, attrs, [this, ino, done = std::move(done)](const Result<Attr>& attr) {
         done(attr);
+        note_given_up(ino);  // what a create was granted before it, by name, is void
         Cuts& cuts = cuts_.at(ino);
         if (--cuts.running > 0) return;
         const std::vector<Task> waiting = std::move(cuts.waiting);

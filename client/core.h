@@ -330,7 +330,8 @@ private:
     uint64_t dirty_bytes_ = 0;
     std::deque<Task> space_waiters_;
     int creates_running_ = 0;
-    std::set<InodeId> given_up_;  // recalled, released or given back while creates were under way
+    // Recalled, released, given back or cut while creates were under way.
+    std::set<InodeId> given_up_;
     struct Cuts {
         int running = 0;
         std::vector<Task> waiting;  // opens

@@ -216,7 +216,7 @@ void Core::create(const Caller& caller,
     mutate(
         Urgency::normal, Binding::free, caller, std::move(request), [=, this](MetaAnswer answer) {
             const InodeId ino{answer.reply.attr ? answer.reply.attr->ino : 0};
-            const bool in_doubt = given_up_.contains(ino) || find(ino);
+            const bool in_doubt = given_up_.contains(ino) || cuts_.contains(ino) || find(ino);
             if (--creates_running_ == 0) given_up_.clear();
             if (!answer.status.is_ok()) return done(answer.status);
             if (!answer.reply.attr) return done(Errc::corrupt);

@@ -212,15 +212,27 @@ struct Planted {
 #endif
 };
 
+// A file "f" that `two` has written and closed.
+struct Written {
+    Cluster cluster;
+    TestClient one{cluster, 1}, two{cluster, 2};
+    Result<Opened> made = write();
+
+private:
+    Result<Opened> write() {
+        one.start();
+        two.start();
+        auto file = two.create("f");
+        LFS_ASSERT(two.write(file->handle, 0, pattern(1, 100)).is_ok());
+        LFS_ASSERT(two.close(file->handle).is_ok());
+        return file;
+    }
+};
+
 bool grant_overtaken_by_recall_is_stale(const char* bug) {
     Planted planted(bug);
-    Cluster cluster;
-    TestClient one(cluster, 1), two(cluster, 2);
-    one.start();
-    two.start();
-    auto made = two.create("f");
-    LFS_ASSERT(two.write(made->handle, 0, pattern(1, 100)).is_ok());
-    LFS_ASSERT(two.close(made->handle).is_ok());
+    Written written;
+    auto& [cluster, one, two, made] = written;
     cluster.loop.run_for(kSecond / 10);
     // The answer of the open, with its grant, is slow; the recall of that grant is not [27].
     cluster.meta_faults.delay_once = 300 * kMillisecond;
@@ -235,13 +247,8 @@ bool grant_overtaken_by_recall_is_stale(const char* bug) {
 
 // By name, so that it goes past what keeps requests about one inode in order.
 bool grant_of_a_create_after_a_release_is_stale() {
-    Cluster cluster;
-    TestClient one(cluster, 1), two(cluster, 2);
-    one.start();
-    two.start();
-    auto made = two.create("f");
-    LFS_ASSERT(two.write(made->handle, 0, pattern(1, 100)).is_ok());
-    LFS_ASSERT(two.close(made->handle).is_ok());
+    Written written;
+    auto& [cluster, one, two, made] = written;
     cluster.loop.run_for(kSecond);
     cluster.meta_faults.delay_once = 500 * kMillisecond;
     auto slow = begin<Opened>(
