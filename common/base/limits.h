@@ -20,6 +20,7 @@ inline constexpr Nanos kElectionTimeoutMin = 1 * kSecond;    // random in [min, 
 inline constexpr Nanos kElectionTimeoutMax = 2 * kSecond;
 inline constexpr Nanos kRaftHeartbeat = 150 * kMillisecond;
 inline constexpr Nanos kRaftTick = 50 * kMillisecond;
+inline constexpr Nanos kAskLater = 2 * kMillisecond;  // entries wait for followers beyond a quorum
 inline constexpr Nanos kNodeLease = 4 * kSecond;             // a chunkd may serve this long
 inline constexpr Nanos kClientLease = 5 * kSecond;           // a session's leases, unless renewed
 inline constexpr Nanos kRecallLimit = 5 * kSecond;           // an unacknowledged recall ends renewal

@@ -75,7 +75,8 @@ RaftDriver::RaftDriver(const Env& env, const DriverOptions& options, ReplicatedS
       prng_(Prng(options.seed).fork("consensus")),
       compact_at_bytes_(options.log_bytes_max),
       alive_(std::make_shared<char>()),
-      ticker_(env.loop) {}
+      ticker_(env.loop),
+      later_(env.loop) {}
 
 RaftDriver::~RaftDriver() { stop(); }
 
@@ -138,6 +139,7 @@ void RaftDriver::stop() {
     alive_ = std::make_shared<char>();  // tasks that were posted before now do nothing
     running_ = false;
     ticker_.stop();
+    later_.stop();
     senders_.clear();
     links_.clear();
     answer_pieces(Status(Errc::shutting_down), false);
@@ -203,6 +205,7 @@ void RaftDriver::follow_soft_state(const raft::SoftState& now) {
     }
     if (is_leader && !was_leader) LFS_LOG(info, "leader of term {}", now.term.value);
     soft_ = now;
+    if (is_leader && !was_leader) ask_all_again();
 }
 
 // [26]: what others may count on starts when the round that a quorum answered was SENT.

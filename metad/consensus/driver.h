@@ -30,6 +30,7 @@
 #include "common/env/loop.h"
 #include "common/env/transport.h"
 #include "common/rpc/peer.h"
+#include "metad/consensus/ask_first.h"
 #include "metad/consensus/consensus.h"
 #include "metad/consensus/peer_link.h"
 #include "metad/consensus/proposals.h"
@@ -163,6 +164,8 @@ private:
     // driver_peers.cc: the others
     void send(std::vector<raft::Message>& messages);
     void flush_links();
+    void ask_the_rest();
+    void ask_all_again();
     PeerLink* link_to(NodeId node);
     void open_link(NodeId node, const std::string& address);
     void follow_membership();
@@ -213,6 +216,8 @@ private:
     std::map<NodeId, Nanos> last_heard_;
     std::set<NodeId> refused_;  // senders that were complained about
     std::map<NodeId, std::unique_ptr<SnapshotSender>> senders_;
+    AskFirst ask_first_;
+    LogIndex held_back_;  // the newest entry when entries began to wait for later_
     uint64_t last_stream_ = 0;
     uint64_t frames_of_old_links_ = 0;
     // The stream that is being verified or installed, and the last one that was.
@@ -221,6 +226,7 @@ private:
 
     std::shared_ptr<char> alive_;  // goes with us; posted tasks look at it
     Timer ticker_;
+    Timer later_;  // runs while entries wait for followers that are not asked first
 };
 
 }  // namespace lumeofs::consensus

@@ -38,7 +38,9 @@ void RaftDriver::open_link(NodeId node, const std::string& address) {
                           // Not at once: this may be inside a send, which may be inside a step's
                           // work.
                           env_.loop.post([this, alive, peer] {
-                              if (!alive.expired() && running_) step(raft::PeerUnreachable{peer});
+                              if (alive.expired() || !running_) return;
+                              if (ask_first_.is_chosen(peer)) ask_all_again();
+                              step(raft::PeerUnreachable{peer});
                           });
                       }};
     links_[node] = std::make_unique<PeerLink>(
@@ -49,6 +51,7 @@ void RaftDriver::follow_membership() {
     for (const raft::Member& member : membership_.members) {
         if (member.id != options_.node) open_link(member.id, member.address);
     }
+    ask_all_again();
 }
 
 // Nodes that left the group are kept for a while, so that they still hear that they were removed.
@@ -81,7 +84,27 @@ void RaftDriver::send(std::vector<raft::Message>& messages) {
 
 void RaftDriver::flush_links() {
     if (!running_) return;
+    bool waits = false;
+    for (auto& [node, link] : links_) {
+        if (soft_.role == raft::Role::leader && ask_first_.may_wait(node) && link->may_wait()) {
+            waits = waits || link->waits();
+        } else {
+            link->flush();
+        }
+    }
+    if (!waits || later_.running()) return;
+    held_back_ = node_->status().last;
+    later_.start(kAskLater, [this] { ask_the_rest(); });
+}
+
+void RaftDriver::ask_the_rest() {
+    if (state_.applied() < held_back_) ask_all_again();
     for (auto& [node, link] : links_) link->flush();
+}
+
+// Until as many as a quorum needs beside this node have shown that they are fast.
+void RaftDriver::ask_all_again() {
+    ask_first_.choose(membership_.voters().size() / 2, node_->status().last);
 }
 
 // --- incoming -----------------------------------------------------------------------------------
@@ -138,7 +161,14 @@ void RaftDriver::on_push(const Hello& from, const RpcPush& push) {
     if (link_to(node) == nullptr && !batch->sender.address.empty()) {
         open_link(node, batch->sender.address);
     }
-    for (raft::Message& message : batch->messages) step(raft::Received{std::move(message)});
+    const raft::Member* member = membership_.find(node);
+    const bool voter = member != nullptr && member->role == raft::MemberRole::voter;
+    for (raft::Message& message : batch->messages) {
+        if (voter && message.type == raft::MessageType::append_response && !message.reject) {
+            ask_first_.answered(node, message.index);
+        }
+        step(raft::Received{std::move(message)});
+    }
 }
 
 void RaftDriver::on_request(const Hello& from, RpcRequest request) {

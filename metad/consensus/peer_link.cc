@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "metad/consensus/peer_link.h"
 
+#include <algorithm>
+
 #include "common/base/log.h"
 #include "common/wire/method.h"
 
@@ -9,6 +11,7 @@ namespace {
 
 constexpr uint64_t kFrameBytes = kMaxPayloadBytes / 2;  // of entries, unless one message has more
 constexpr size_t kFrameEntries = 16 * 1024;
+constexpr uint64_t kMaxWaitingBytes = 256 * 1024;
 
 }  // namespace
 
@@ -40,6 +43,15 @@ void PeerLink::set_address(const std::string& address) {
     if (address == connector_.address()) return;
     connector_.set_address(address);
     connector_.reconnect();
+}
+
+bool PeerLink::may_wait() const {
+    uint64_t bytes = 0;
+    return std::all_of(queue_.begin(), queue_.end(), [&](const raft::Message& message) {
+        bytes += payload_bytes(message);
+        return message.type == raft::MessageType::append_request && !message.entries.empty() &&
+               bytes <= kMaxWaitingBytes;
+    });
 }
 
 void PeerLink::flush() {

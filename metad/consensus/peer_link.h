@@ -31,6 +31,9 @@ public:
 
     void queue(raft::Message message) { queue_.push_back(std::move(message)); }
     void flush();
+    // Only entries wait here, and not too many: no vote, heartbeat or answer is held up with them.
+    bool may_wait() const;
+    bool waits() const { return !queue_.empty(); }
     void call_piece(const SnapshotPieceHead& head, Buffer bytes, Nanos timeout, RpcDone done);
 
     const std::string& address() const { return connector_.address(); }

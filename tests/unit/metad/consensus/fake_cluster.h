@@ -189,6 +189,7 @@ public:
         std::vector<Status> failures;
         std::vector<bool> leadership;
         int starts = 0;
+        bool deaf = false;  // hears nothing of the others, without a closed link
     };
 
     explicit FakeCluster(size_t count, uint64_t seed = 1)
@@ -239,7 +240,7 @@ public:
             n.driver->on_request(peer.hello(), std::move(request));
         };
         events.on_push = [&n](RpcPeer& peer, RpcPush push) {
-            n.driver->on_push(peer.hello(), push);
+            if (!n.deaf) n.driver->on_push(peer.hello(), push);
         };
         n.server = std::make_unique<RpcServer>(loop, *n.transport, std::move(events));
         LFS_TRY(n.server->listen(address(id), hello));
