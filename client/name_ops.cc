@@ -239,10 +239,14 @@ void Core::readdir(const Caller& caller,
     DirPage page;
     if (cookie < 1) page.entries.push_back(dot(dir->ino, ".", 1));
     const uint64_t after = cookie < kDotCookies ? 0 : cookie - kDotCookies;
-    const bool continues =
-        cookie > kDotCookies && !dir->entries.empty() && dir->next_cookie == cookie &&
-        (!plus || dir->listing_kept);
-    if (continues) {
+    const bool follows = cookie >= kDotCookies && dir->next_cookie == cookie;
+    if (follows && dir->entries.empty() && dir->entries_end) {
+        // Said once: who asks again wants to know what was added since.
+        dir->entries_end = false;
+        page.at_end = true;
+        return done(std::move(page));
+    }
+    if (follows && !dir->entries.empty() && (!plus || dir->listing_kept)) {
         fill_page(dir->entries, plus, max_bytes, &page);
         for (DirEntry& entry : page.entries) {
             entry.attr.reset();

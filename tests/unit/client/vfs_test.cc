@@ -130,6 +130,35 @@ TEST_CASE("directories list everything once, whatever the page size") {
     }
 }
 
+TEST_CASE("the end of a directory is known with its last page, and looked for again when asked again") {
+    Cluster cluster;
+    TestClient client(cluster);
+    client.start();
+    auto dir = client.wait<HandleId>(
+        [&](Done<HandleId> done) { client.vfs->opendir({}, kRootInode, done); });
+    const auto queries = [&](const std::function<void()>& what) {
+        const uint64_t before = cluster.lead_metad().queries;
+        what();
+        return cluster.lead_metad().queries - before;
+    };
+    const auto list = [&](uint64_t cookie) {
+        auto page = client.wait<DirPage>(
+            [&](Done<DirPage> done) { client.vfs->readdir({}, *dir, cookie, 4096, done); });
+        REQUIRE(page.is_ok());
+        return page->entries;
+    };
+    for (int files = 0; files < 2; ++files) {
+        CAPTURE(files);
+        std::vector<DirEntry> entries;
+        CHECK(queries([&] { entries = list(0); }) == 1);
+        REQUIRE(entries.size() == size_t(2 + files));  // "." and ".." too
+        const uint64_t end = entries.back().cookie;
+        CHECK(queries([&] { CHECK(list(end).empty()); }) == 0);
+        REQUIRE(client.close(client.create("name" + std::to_string(files))->handle).is_ok());
+        CHECK(queries([&] { CHECK(list(end).size() == 1); }) == 1);
+    }
+}
+
 TEST_CASE("truncate, punch, seek") {
     Cluster cluster;
     TestClient client(cluster);
