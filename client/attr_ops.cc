@@ -36,6 +36,13 @@ void lay_over(const Inode& inode, Attr* attr) {
         attr->ctime_ns = std::max(attr->ctime_ns, inode.mtime_ns);
     }
     if (inode.clear_suid) attr->mode &= ~06000u;
+    const SetAttrs& gathered = inode.gathered;
+    if (gathered.mode) attr->mode = (attr->mode & ~07777u) | *gathered.mode;
+    attr->uid = gathered.uid.value_or(attr->uid);
+    attr->gid = gathered.gid.value_or(attr->gid);
+    attr->atime_ns = gathered.atime_ns.value_or(attr->atime_ns);
+    attr->mtime_ns = gathered.mtime_ns.value_or(attr->mtime_ns);
+    attr->ctime_ns = std::max(attr->ctime_ns, inode.gathered_at);
     // What waits here will be allocated; programs take a file with too few blocks for a sparse one.
     const uint64_t waiting = inode.buffer.bytes() + inode.inline_data.size();
     attr->allocated = std::max(attr->allocated, std::min(inode.size, attr->allocated + waiting));
@@ -130,8 +137,7 @@ void Core::getattr(const Caller& caller, InodeId ino, Done<Attr> done) {
 
 // --- setattr
 
-void Core::send_setattr(
-    const Caller& caller, InodeId ino, const SetAttrs& attrs, Urgency urgency, MetaDone done) {
+wire::SetAttrT to_wire(InodeId ino, const SetAttrs& attrs) {
     using Bits = wire::SetAttrBits;
     wire::SetAttrT op;
     op.ino = ino.value;
@@ -163,8 +169,13 @@ void Core::send_setattr(
         op.mtime_ns = *attrs.mtime_ns;
     }
     if (attrs.kill_suid) add(Bits::kill_suid);
+    return op;
+}
+
+void Core::send_setattr(
+    const Caller& caller, InodeId ino, const SetAttrs& attrs, Urgency urgency, MetaDone done) {
     wire::MutationOpUnion request;
-    request.Set(std::move(op));
+    request.Set(to_wire(ino, attrs));
     mutate(urgency, Binding::free, caller, std::move(request), std::move(done));
 }
 
@@ -182,6 +193,10 @@ void Core::setattr(const Caller& caller, InodeId ino, SetAttrs attrs, Done<Attr>
     if (attrs.size && (ours || inode->handles > 0 || inode->pending > 0)) {
         return setattr_size(caller, inode, attrs, std::move(done));
     }
+    if (may_gather(caller, *inode, attrs)) {
+        gather(inode, attrs);
+        return done(shown(*inode));
+    }
     if (!inode->dirty()) return setattr_plain(caller, ino, attrs, std::move(done));
     // What was written before must not set its mtime, or clear setuid bits, after this.
     ++inode->pending;
@@ -189,6 +204,33 @@ void Core::setattr(const Caller& caller, InodeId ino, SetAttrs attrs, Done<Attr>
         --inode->pending;
         setattr_plain(caller, ino, attrs, done);
     });
+}
+
+// What is set while a file is being written goes with its data, in one commit: tar and cp -p set mode,
+// owner and times of each file before they close it. Nobody else sees the file without taking our
+// write lease, and so that commit, first. Mode and owner only as long as nothing of the data is
+// committed: whoever sees bytes sees the mode that was set before they were written, even if this
+// client dies. Set-id bits have rules of their own: the leader's.
+bool Core::may_gather(const Caller& caller, const Inode& inode, const SetAttrs& attrs) const {
+    const bool ours = inode.may_write() && lease_counts(inode) && !inode.transient &&
+                      !inode.exclusive && !inode.reacquire && inode.waiters.empty();
+    const bool plain = !attrs.size && !attrs.atime_now && !attrs.mtime_now && !caller.check;
+    if (!ours || !plain || inode.writers == 0 || !inode.attr_known) return false;
+    const bool only_times = !attrs.mode && !attrs.uid && !attrs.gid;
+    if (!only_times && (inode.attr.size > 0 || inode.commit_running)) return false;
+    return ((shown(inode).mode | attrs.mode.value_or(0)) & 06000) == 0 && !inode.clear_suid;
+}
+
+void Core::gather(const InodePtr& inode, const SetAttrs& attrs) {
+    SetAttrs& gathered = inode->gathered;
+    if (attrs.mode) gathered.mode = *attrs.mode & 07777;
+    if (attrs.uid) gathered.uid = attrs.uid;
+    if (attrs.gid) gathered.gid = attrs.gid;
+    if (attrs.atime_ns) gathered.atime_ns = attrs.atime_ns;
+    if (attrs.mtime_ns) gathered.mtime_ns = attrs.mtime_ns;
+    inode->gathered_at = meta_.cluster_now();
+    inode->touch(loop_.now());
+    account(inode);
 }
 
 // An open waits for it: a lease that was granted while the cut is on its way may be of the file before

@@ -35,6 +35,7 @@
 namespace lumeofs::client {
 
 Attr to_attr(const wire::AttrT& wire);
+wire::SetAttrT to_wire(InodeId ino, const SetAttrs& attrs);
 // Becomes true when nobody waits for an operation any more; may be null.
 using Gone = std::shared_ptr<const bool>;
 
@@ -179,6 +180,8 @@ private:
                       const SetAttrs& attrs,
                       Done<Attr> done);
     void cut_unopened(const Caller& caller, InodeId ino, const SetAttrs& attrs, Done<Attr> done);
+    bool may_gather(const Caller& caller, const Inode& inode, const SetAttrs& attrs) const;
+    void gather(const InodePtr& inode, const SetAttrs& attrs);
     void setattr_plain(const Caller& caller, InodeId ino, const SetAttrs& attrs, Done<Attr> done);
 
     // open_ops.cc
@@ -239,6 +242,7 @@ private:
         bool moved_out = false;
         bool released = false;
         bool clear_suid = false;
+        SetAttrs gathered;
     };
     void on_committed(const InodePtr& inode, const Commit& commit, MetaAnswer answer);
     void finish_jobs(const InodePtr& inode);

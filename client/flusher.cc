@@ -18,6 +18,24 @@ constexpr uint32_t kAllocateMax = 64;  // chunks of one request
 
 const Caller kNobody{};  // flushes are checked by nobody: the write was
 
+std::unique_ptr<wire::SetAttrT> gathered_of(const Inode& inode) {
+    if (inode.gathered == SetAttrs{}) return nullptr;
+    return std::make_unique<wire::SetAttrT>(to_wire(inode.ino, inode.gathered));
+}
+
+// What was set again since the commit was sent goes with the next one.
+template <typename T>
+void drop_if_same(std::optional<T>& now, const std::optional<T>& sent) {
+    if (now == sent) now.reset();
+}
+void drop_gathered(Inode& inode, const SetAttrs& sent) {
+    drop_if_same(inode.gathered.mode, sent.mode);
+    drop_if_same(inode.gathered.uid, sent.uid);
+    drop_if_same(inode.gathered.gid, sent.gid);
+    drop_if_same(inode.gathered.atime_ns, sent.atime_ns);
+    drop_if_same(inode.gathered.mtime_ns, sent.mtime_ns);
+}
+
 }  // namespace
 
 void Core::flush_to(const InodePtr& inode, uint64_t target, bool data_only, StatusDone done) {
@@ -220,20 +238,22 @@ void Core::send_commit(const InodePtr& inode, uint64_t covered) {
     op.moved_out = inode->moving_out;
     op.clear_suid = inode->clear_suid;
     op.release = release;
+    op.attrs = gathered_of(*inode);
     wire::MutationOpUnion request;
     request.Set(std::move(op));
     mutate(Urgency::flush,
                  Binding::session,
                  kNobody,
                  std::move(request),
-                 [this, inode, covered, op](MetaAnswer answer) {
+                 [this, inode, covered, op, gathered = inode->gathered](MetaAnswer answer) {
                      on_committed(inode,
                                   {covered,
                                    op.truncate_generation,
                                    op.mtime_ns,
                                    op.moved_out,
                                    op.release,
-                                   op.clear_suid},
+                                   op.clear_suid,
+                                   gathered},
                                   std::move(answer));
                  });
     inode->release_request = meta_.last_request();
@@ -255,6 +275,7 @@ void Core::send_inline(const InodePtr& inode, uint64_t covered) {
     op.truncate_generation = inode->truncate_generation;
     op.clear_suid = inode->clear_suid;
     op.release = release;
+    op.attrs = gathered_of(*inode);
     wire::MutationOpUnion request;
     request.Set(std::move(op));
     mutate(
@@ -271,7 +292,8 @@ void Core::send_inline(const InodePtr& inode, uint64_t covered) {
                          inode->mtime_ns,
                          false,
                          release,
-                         inode->clear_suid}](MetaAnswer answer) {
+                         inode->clear_suid,
+                         inode->gathered}](MetaAnswer answer) {
             const Errc code = answer.status.code();
             if (code == Errc::conflict || code == Errc::recall || code == Errc::not_inline) {
                 inode->inline_from = std::min(inode->inline_from, from);
@@ -313,6 +335,7 @@ void Core::on_committed(const InodePtr& inode, const Commit& commit, MetaAnswer 
         return advance(inode);
     }
     inode->committed = std::max(inode->committed, commit.covered);
+    drop_gathered(*inode, commit.gathered);
     if (answer.status.is_ok()) {
         if (commit.moved_out) {
             inode->moving_out = false;

@@ -100,6 +100,10 @@ struct Inode {
     int64_t mtime_ns = 0;
     bool mtime_dirty = false;
     bool clear_suid = false;
+    // Mode, owner and times that were set and go with the next commit; later ones replace earlier.
+    // `gathered_at`: the ctime that is shown for them.
+    SetAttrs gathered;
+    int64_t gathered_at = 0;
     bool moving_out = false;     // the inline bytes are on their way into chunk 0 [34]
     uint64_t moving_change = 0;  // they are among the changes up to this number
     bool grower = false;         // allocated since the last clean release

@@ -93,6 +93,7 @@ void Core::on_acquired(const InodePtr& inode, MetaAnswer answer) {
             inode->reacquire = false;
             record_error(*inode, answer.status);
             inode->buffer.discard_all();
+            inode->gathered = {};
             auto parked = std::exchange(inode->parked, {});
             for (const auto& piece : parked) inode->buffer.finish(piece.offset);
             inode->committed = inode->buffer.last_write();
@@ -135,6 +136,7 @@ void Core::adopt_grant(Inode& inode, const wire::MetaReplyT& reply) {
     inode.moving_out = false;
     inode.mtime_dirty = false;
     inode.clear_suid = false;
+    inode.gathered = {};
     inode.grower = false;
     if (reply.attr) adopt_attr(inode, *reply.attr);
     inode.written_end = inode.attr.size;

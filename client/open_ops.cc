@@ -148,7 +148,7 @@ void Core::finish_open(const InodePtr& inode,
     inode->wanted_elsewhere = false;
     if (file->writer) ++inode->writers;
     const HandleId id = add_handle(file);
-    auto answer = [this, inode, file, flags, id, done = std::move(done)] {
+    auto answer = [this, inode, file, flags, id, done] {
         file->version_at_open = inode->attr.version;
         file->lease_at_open = inode->lease_serial;
         Opened opened;

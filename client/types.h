@@ -72,6 +72,7 @@ struct SetAttrs {
     bool atime_now = false;
     bool mtime_now = false;
     bool kill_suid = false;  // clear setuid, and setgid if group execute is set
+    bool operator==(const SetAttrs&) const = default;
 };
 
 // An open file. `direct_io`: the kernel must not cache pages of this handle (O_APPEND takes its

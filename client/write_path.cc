@@ -107,6 +107,7 @@ void Core::apply_write(Inode& inode, uint64_t offset, const Buffer& data) {
     inode.size = std::max(inode.size, end);
     inode.mtime_ns = meta_.cluster_now();
     inode.mtime_dirty = true;
+    inode.gathered.mtime_ns.reset();
 }
 
 // close(2). The last handle's commit gives the lease back, so that the next open elsewhere need not

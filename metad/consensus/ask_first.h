@@ -2,10 +2,11 @@
 // AskFirst: which followers are told of new entries at once, and which a little later.
 //
 // An entry is committed by the disks of a majority; the other followers only keep up. Those who
-// answered first when all were asked are the chosen ones; what the rest is sent waits up to kAskLater
-// and leaves together, so that many batches here are one frame, one write and one sync there. When
-// an entry is not committed in that time, all are asked again and the fastest are chosen anew: a
-// slow or dead follower costs one such time. Only the order of sending depends on it, never safety.
+// answered first when all were asked are the chosen ones; what the rest is sent waits up to
+// kAskLater and leaves together, so that many batches here are one frame, one write and one sync
+// there. When an entry is not committed in that time, all are asked again and the fastest are
+// chosen anew: a slow or dead follower costs one such time. Only the order of sending depends on
+// it, never safety.
 // Guarded by the owner.
 #pragma once
 

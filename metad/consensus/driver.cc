@@ -10,6 +10,7 @@
 #include "common/base/checksum.h"
 #include "common/base/log.h"
 #include "common/base/planted_bug.h"
+#include "metad/consensus/snapshot_sender.h"
 #include "metad/raft/membership.h"
 
 namespace lumeofs::consensus {

@@ -35,11 +35,12 @@
 #include "metad/consensus/peer_link.h"
 #include "metad/consensus/proposals.h"
 #include "metad/consensus/replicated_state.h"
-#include "metad/consensus/snapshot_sender.h"
 #include "metad/consensus/storage.h"
 #include "metad/raft/raft_node.h"
 
 namespace lumeofs::consensus {
+
+class SnapshotSender;
 
 struct DriverOptions {
     std::string data_dir;  // exists; everything goes below data_dir/raft

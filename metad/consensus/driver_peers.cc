@@ -6,6 +6,7 @@
 #include "common/base/planted_bug.h"
 #include "common/wire/method.h"
 #include "metad/consensus/driver.h"
+#include "metad/consensus/snapshot_sender.h"
 #include "metad/raft/membership.h"
 
 namespace lumeofs::consensus {

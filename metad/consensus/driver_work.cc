@@ -5,6 +5,7 @@
 #include "common/base/log.h"
 #include "common/base/planted_bug.h"
 #include "metad/consensus/driver.h"
+#include "metad/consensus/snapshot_sender.h"
 
 namespace lumeofs::consensus {
 namespace {

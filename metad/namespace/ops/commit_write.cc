@@ -15,6 +15,7 @@ namespace {
 
 Errc check(const wire::CommitWriteT& op, const InodeRow& row, const GrowerRow* mine) {
     if (op.size > kMaxFileSize) return Errc::fbig;
+    if (Errc e = check_gathered(op.attrs.get()); e != Errc::ok) return e;
     if (planted_bug("ns.late_size_commit")) return Errc::ok;
     if (op.truncate_generation < row.truncate_generation) return Errc::conflict;
     const bool moving = mine != nullptr && mine->moving_out;
@@ -51,6 +52,7 @@ Reply commit_write(OpContext& ctx, const wire::CommitWriteT& op) {
     }
     if (op.mtime_ns != 0) row.mtime_ns = std::min(op.mtime_ns, ctx.now_ns);
     if (op.clear_suid) row.mode = without_set_id(row.mode);
+    set_gathered(ctx, op.attrs.get(), row);
     touch(row, ctx.now_ns);
     ctx.t.inodes.update(row);
     return reply_attr(row);

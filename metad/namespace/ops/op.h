@@ -42,6 +42,11 @@ Reply allocate(OpContext& ctx, const wire::AllocateT& op);
 Reply commit_write(OpContext& ctx, const wire::CommitWriteT& op);
 Reply punch_chunks(OpContext& ctx, const wire::PunchChunksT& op);
 
+// What the holder of the write lease has gathered and commits with its data: it was checked by the
+// holder's kernel, and nobody else could change it meanwhile. Only mode, owner and times.
+Errc check_gathered(const wire::SetAttrT* attrs);
+void set_gathered(OpContext& ctx, const wire::SetAttrT* attrs, InodeRow& row);
+
 // --- other commands
 Reply open_session(OpContext& ctx, const wire::ApplyOpenSessionT& op);
 Reply end_session(OpContext& ctx, const wire::ApplyEndSessionT& op);

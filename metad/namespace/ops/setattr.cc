@@ -99,7 +99,26 @@ void change_mode(OpContext& ctx, const wire::SetAttrT& op, InodeRow& row) {
     }
 }
 
+const uint32_t kGatherable =
+    static_cast<uint32_t>(Bits::mode | Bits::uid | Bits::gid | Bits::atime | Bits::mtime);
+
+void set_plain(OpContext& ctx, const wire::SetAttrT& op, InodeRow& row) {
+    if (has(op, Bits::uid) || has(op, Bits::gid)) change_owner(ctx, op, row);
+    if (has(op, Bits::kill_suid)) row.mode = without_set_id(row.mode);
+    if (has(op, Bits::mode)) change_mode(ctx, op, row);
+    if (has(op, Bits::atime)) row.atime_ns = op.atime_ns;
+    if (has(op, Bits::mtime)) row.mtime_ns = op.mtime_ns;
+}
+
 }  // namespace
+
+Errc check_gathered(const wire::SetAttrT* attrs) {
+    return attrs == nullptr || (attrs->valid & ~kGatherable) == 0 ? Errc::ok : Errc::inval;
+}
+
+void set_gathered(OpContext& ctx, const wire::SetAttrT* attrs, InodeRow& row) {
+    if (attrs != nullptr) set_plain(ctx, *attrs, row);
+}
 
 Reply setattr(OpContext& ctx, const wire::SetAttrT& op) {
     std::optional<InodeRow> found = ctx.t.inodes.load(InodeId{op.ino});
@@ -110,11 +129,7 @@ Reply setattr(OpContext& ctx, const wire::SetAttrT& op) {
     if (Errc e = check_size(ctx, op, row); e != Errc::ok) return reply_error(e);
 
     if (has(op, Bits::size)) resize(ctx, row, op.size);
-    if (has(op, Bits::uid) || has(op, Bits::gid)) change_owner(ctx, op, row);
-    if (has(op, Bits::kill_suid)) row.mode = without_set_id(row.mode);
-    if (has(op, Bits::mode)) change_mode(ctx, op, row);
-    if (has(op, Bits::atime)) row.atime_ns = op.atime_ns;
-    if (has(op, Bits::mtime)) row.mtime_ns = op.mtime_ns;
+    set_plain(ctx, op, row);
     if (has(op, Bits::atime_now)) row.atime_ns = ctx.now_ns;
     if (has(op, Bits::mtime_now)) row.mtime_ns = ctx.now_ns;
     touch(row, ctx.now_ns);

@@ -40,6 +40,7 @@ Reply write_inline(OpContext& ctx, const wire::WriteInlineT& op) {
     if (op.offset > kInlineMax || op.data.size() > kInlineMax - op.offset) {
         return reply_error(Errc::inval);
     }
+    if (Errc e = check_gathered(op.attrs.get()); e != Errc::ok) return reply_error(e);
 
     if (grower) cut_tail(ctx, row);
     Bytes old = ctx.t.inline_data.load(row.ino);
@@ -50,6 +51,7 @@ Reply write_inline(OpContext& ctx, const wire::WriteInlineT& op) {
     set_size(ctx.t, row, std::max(row.size, end));
     if (op.mtime_ns != 0) row.mtime_ns = std::min(op.mtime_ns, ctx.now_ns);
     if (op.clear_suid) row.mode = without_set_id(row.mode);
+    set_gathered(ctx, op.attrs.get(), row);
     touch(row, ctx.now_ns);
     ctx.t.inodes.update(row);
     return reply_attr(row);

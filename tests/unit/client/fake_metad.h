@@ -673,8 +673,7 @@ private:
         auto has = [&](wire::SetAttrBits bit) {
             return (op.valid & static_cast<uint32_t>(bit)) != 0;
         };
-        if (has(wire::SetAttrBits::mode)) inode.attr.mode = (inode.attr.mode & 0170000) | op.mode;
-        if (has(wire::SetAttrBits::mtime)) inode.attr.mtime_ns = op.mtime_ns;
+        set_plain(inode, op);
         if (has(wire::SetAttrBits::size)) {
             if (op.size < inode.attr.size) cut(inode, op.size);
             inode.attr.size = op.size;
@@ -684,6 +683,14 @@ private:
         for (const auto& [index, chunk] : inode.chunks)
             reply.grants.push_back(make_grant(session, op.ino, chunk, false));
         return reply;
+    }
+    static void set_plain(FakeInode& inode, const wire::SetAttrT& op) {
+        auto has = [&](wire::SetAttrBits bit) {
+            return (op.valid & static_cast<uint32_t>(bit)) != 0;
+        };
+        if (has(wire::SetAttrBits::mode)) inode.attr.mode = (inode.attr.mode & 0170000) | op.mode;
+        if (has(wire::SetAttrBits::uid)) inode.attr.uid = op.uid;
+        if (has(wire::SetAttrBits::mtime)) inode.attr.mtime_ns = op.mtime_ns;
     }
     void cut(FakeInode& inode, uint64_t size) {
         ++inode.attr.truncate_generation;
@@ -714,6 +721,7 @@ private:
                   inode.inline_data.begin() + static_cast<ptrdiff_t>(op.offset));
         inode.attr.size = std::max(inode.attr.size, end);
         inode.attr.mtime_ns = op.mtime_ns;
+        if (op.attrs) set_plain(inode, *op.attrs);
         return attr_reply(op.ino);
     }
     wire::MetaReplyT allocate(uint64_t session, const wire::AllocateT& op) {
@@ -756,6 +764,7 @@ private:
         LFS_ASSERT(!inode.attr.is_inline || op.size <= std::max(inode.attr.size, kInlineMax));
         inode.attr.size = std::max(inode.attr.size, op.size);
         if (op.mtime_ns != 0) inode.attr.mtime_ns = op.mtime_ns;
+        if (op.attrs) set_plain(inode, *op.attrs);
         if (op.release && inode.grower == session) inode.grower = 0;
         return attr_reply(op.ino);
     }

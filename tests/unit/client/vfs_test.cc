@@ -219,6 +219,20 @@ TEST_CASE("a cut after an unwritten growth commits no size of its own") {
     CHECK(client.close(file->handle).is_ok());
 }
 
+TEST_CASE("an open that may not cut fails, and nothing stays open") {
+    Cluster cluster;
+    TestClient client(cluster);
+    client.start();
+    auto made = client.create("f");
+    REQUIRE(client.write(made->handle, 0, pattern(1, 1'000)).is_ok());
+    REQUIRE(client.close(made->handle).is_ok());
+    cluster.state.refuse_setattr = true;
+    CHECK(client.open(made->attr.ino, 2 | OpenMode::kTruncate).code() == Errc::acces);
+    CHECK(client.vfs->status().open_handles == 0);
+    auto file = client.open(made->attr.ino);
+    CHECK(*client.read(file->handle, 0, 2'000) == pattern(1, 1'000));
+}
+
 TEST_CASE("appends take the end of the file, whoever moved it") {
     Cluster cluster;
     TestClient one(cluster, 1), two(cluster, 2);
@@ -253,6 +267,96 @@ TEST_CASE("a write by one who is not root clears setuid") {
     client.caller.uid = 1000;
     REQUIRE(client.write(file->handle, 0, pattern(1, 10)).is_ok());
     CHECK((client.getattr(file->attr.ino)->mode & 07000) == 0);
+}
+
+SetAttrs mode_only(uint32_t mode) {
+    SetAttrs attrs;
+    attrs.mode = mode;
+    return attrs;
+}
+SetAttrs mtime_only(int64_t mtime_ns) {
+    SetAttrs attrs;
+    attrs.mtime_ns = mtime_ns;
+    return attrs;
+}
+
+TEST_CASE("mode, owner and times that are set while a new file is written go with its data") {
+    for (size_t size : {0ul, 1000ul, 100'000ul}) {
+        CAPTURE(size);
+        Cluster cluster;
+        TestClient client(cluster);
+        client.start();
+        const auto file = client.create("f");
+        const wire::AttrT& committed = cluster.state.inodes.at(file->attr.ino.value).attr;
+        const auto set = [&](const SetAttrs& attrs) {
+            const uint64_t before = cluster.lead_metad().mutations;
+            const auto now = client.wait<Attr>([&](Done<Attr> done) {
+                client.vfs->setattr({}, file->attr.ino, file->handle, attrs, done);
+            });
+            REQUIRE(now.is_ok());
+            CHECK(cluster.lead_metad().mutations == before);
+            return *now;
+        };
+        if (size > 0) REQUIRE(client.write(file->handle, 0, pattern(1, size)).is_ok());
+        SetAttrs owner;
+        owner.uid = 77;
+        CHECK(set(mtime_only(5'000)).mtime_ns == 5'000);
+        CHECK(set(owner).uid == 77);
+        const Attr shown = set(mode_only(0640));
+        CHECK((shown.mode & 07777) == 0640);
+        CHECK(shown.uid == 77);
+        CHECK(shown.mtime_ns == 5'000);
+        CHECK(client.getattr(file->attr.ino)->mode == shown.mode);
+        CHECK((committed.mode & 07777) != 0640);
+        REQUIRE(client.close(file->handle).is_ok());
+        CHECK((committed.mode & 07777) == 0640);
+        CHECK(committed.uid == 77);
+        CHECK(committed.mtime_ns == 5'000);
+        CHECK(committed.size == size);
+    }
+}
+
+TEST_CASE("another client sees what was gathered, and a fsync commits it") {
+    Cluster cluster;
+    TestClient one(cluster, 1), two(cluster, 2);
+    one.start();
+    two.start();
+    const auto set = [&](InodeId ino, HandleId handle, const SetAttrs& attrs) {
+        REQUIRE(one.wait<Attr>([&](Done<Attr> done) {
+                       one.vfs->setattr({}, ino, handle, attrs, done);
+                   }).is_ok());
+    };
+    const auto seen = one.create("seen");
+    set(seen->attr.ino, seen->handle, mode_only(0600));
+    CHECK((two.lookup("seen")->mode & 07777) == 0600);
+
+    const auto synced = one.create("synced");
+    REQUIRE(one.write(synced->handle, 0, pattern(1, 10)).is_ok());
+    set(synced->attr.ino, synced->handle, mode_only(0600));
+    REQUIRE(one.fsync(synced->handle).is_ok());
+    const FakeInode& inode = cluster.state.inodes.at(synced->attr.ino.value);
+    CHECK((inode.attr.mode & 07777) == 0600);
+    // Its data can be seen now: from here on a mode must be there before later data is.
+    set(synced->attr.ino, synced->handle, mode_only(0644));
+    CHECK((inode.attr.mode & 07777) == 0644);
+    set(synced->attr.ino, synced->handle, mtime_only(9'000));  // times hide nothing
+    CHECK(inode.attr.mtime_ns != 9'000);
+    REQUIRE(one.close(synced->handle).is_ok());
+    CHECK(inode.attr.mtime_ns == 9'000);
+}
+
+TEST_CASE("a write after its times were set counts as the later change") {
+    Cluster cluster;
+    TestClient client(cluster);
+    client.start();
+    const auto file = client.create("f");
+    REQUIRE(client.wait<Attr>([&](Done<Attr> done) {
+                      client.vfs->setattr({}, file->attr.ino, file->handle, mtime_only(5'000), done);
+                  }).is_ok());
+    REQUIRE(client.write(file->handle, 0, pattern(1, 10)).is_ok());
+    CHECK(client.getattr(file->attr.ino)->mtime_ns > 5'000);
+    REQUIRE(client.close(file->handle).is_ok());
+    CHECK(cluster.state.inodes.at(file->attr.ino.value).attr.mtime_ns > 5'000);
 }
 
 TEST_CASE("a clean stop writes back, gives back and closes the session") {

@@ -138,6 +138,52 @@ TEST_CASE("move-out: another session's write ends it, the mover's commit is refu
     CHECK(fs.data(s) == "INLINE");
 }
 
+TEST_CASE("attributes that were gathered under the lease are set by the commit of the data") {
+    TwoSessions fs;
+    wire::SetAttrT attrs;
+    using Bits = wire::SetAttrBits;
+    attrs.valid = static_cast<uint32_t>(Bits::mode | Bits::uid | Bits::gid | Bits::atime | Bits::mtime);
+    attrs.mode = 0640;
+    attrs.uid = 11;
+    attrs.gid = 12;
+    attrs.atime_ns = 13;
+    attrs.mtime_ns = 14;
+    const auto check = [&](uint64_t ino, uint64_t size) {
+        CHECK((fs.attr(ino).mode & 07777) == 0640);
+        CHECK(fs.attr(ino).uid == 11);
+        CHECK(fs.attr(ino).gid == 12);
+        CHECK(fs.attr(ino).atime_ns == 13);
+        CHECK(fs.attr(ino).mtime_ns == 14);
+        CHECK(fs.attr(ino).size == size);
+    };
+    const uint64_t small = fs.file(kRoot, "small");
+    wire::WriteInlineT inline_op;
+    inline_op.ino = small;
+    inline_op.data = {'a'};
+    inline_op.mtime_ns = 99;
+    inline_op.attrs = std::make_unique<wire::SetAttrT>(attrs);
+    CHECK(fs.mutate(inline_op).errc == 0);
+    check(small, 1);
+
+    const uint64_t large = fs.file(kRoot, "large");
+    CHECK(fs.allocate(large, 0, 1).errc == 0);
+    wire::CommitWriteT op;
+    op.ino = large;
+    op.size = 5'000;
+    op.mtime_ns = 99;
+    op.attrs = std::make_unique<wire::SetAttrT>(attrs);
+    CHECK(fs.mutate(op).errc == 0);
+    check(large, 5'000);
+
+    // A size is no attribute that can be gathered; nothing of such a commit happens.
+    op.size = 6'000;
+    op.attrs->valid |= static_cast<uint32_t>(Bits::size);
+    CHECK_ERRC(fs.mutate(op), inval);
+    inline_op.attrs->valid |= static_cast<uint32_t>(Bits::mtime_now);
+    CHECK_ERRC(fs.mutate(inline_op), inval);
+    check(large, 5'000);
+}
+
 TEST_CASE("allocate: an empty file has nothing to move; errors") {
     TwoSessions fs;
     const uint64_t s = fs.file(kRoot, "s");
