@@ -308,6 +308,7 @@ private:
         if (!good()) return;
         std::vector<uint64_t> epochs;
         for (size_t i = 0; i < kClients; ++i) epochs.push_back(cluster_.client(i).epoch);
+        if (std::string wrong = shared_.modes.check(); !wrong.empty()) return cluster_.fail(wrong);
         if (std::string wrong = shared_.history.check(epochs); !wrong.empty()) {
             return cluster_.fail(wrong);
         }

@@ -7,6 +7,7 @@
 // and every byte as it was synced or as some later write left it; what is found then counts.
 // Shared files: every actor of every client writes and reads whole pages, see history.h.
 // A lock file, made with O_EXCL and removed again: two holders at once are a violation.
+// Modes, set while a file is written: what any client sees of them, see modes.h.
 // single-thread: the simulation.
 #pragma once
 
@@ -19,6 +20,7 @@
 
 #include "tests/sim/cluster.h"
 #include "tests/sim/history.h"
+#include "tests/sim/modes.h"
 #include "tests/sim/private_file.h"
 
 namespace lumeofs::sim {
@@ -26,6 +28,7 @@ namespace lumeofs::sim {
 // What the actors of all clients share.
 struct Shared {
     History history;
+    Modes modes;
     InodeId directory;  // 0: nobody made it yet
     struct Hold {       // of the lock file
         int actor = 0;
@@ -112,6 +115,9 @@ private:
     void lock_step();
     void see_lock();
     void check_kept();
+    void set_modes(const std::string& name);
+    void set_mode(const std::string& name, InodeId ino, client::HandleId handle, int left);
+    void see_mode();
     void close(client::HandleId handle, Step then);
     void final_checks(int file);
     std::optional<std::string> any_file();
@@ -123,6 +129,7 @@ private:
     const size_t client_;
     const int number_;
     Prng random_;
+    Prng aside_;  // of the modes
     std::shared_ptr<char> alive_;
     const char* doing_ = "nothing";
     Nanos began_ = 0;
@@ -142,5 +149,23 @@ private:
     std::map<int, client::HandleId> kept_;  // shared files that stay open between operations
     uint64_t kept_epoch_ = 0;
 };
+
+template <typename T>
+std::function<void(Result<T>)> Actor::want(std::function<void(T)> next,
+                                           std::vector<Errc> allowed,
+                                           std::function<void()> instead) {
+    return [this, alive = std::weak_ptr<char>(alive_), next = std::move(next),
+            allowed = std::move(allowed), instead = std::move(instead)](Result<T> result) {
+        if (alive.expired()) return;
+        // From a task of its own: answers out of memory come from inside the call.
+        auto shared = std::make_shared<Result<T>>(std::move(result));
+        process().loop->post([this, alive, next, allowed, instead, shared] {
+            if (alive.expired()) return;
+            if (!troubled(shared->is_ok() ? Status() : shared->status(), allowed, instead)) {
+                next(std::move(**shared));
+            }
+        });
+    };
+}
 
 }  // namespace lumeofs::sim
