@@ -124,8 +124,12 @@ void Core::getattr(const Caller& caller, InodeId ino, Done<Attr> done) {
     request.Set(std::move(op));
     meta_.query(caller,
                 std::move(request),
-                [this, caller, epoch = names_.epoch(), done = std::move(done)](
+                [this, caller, ino, epoch = names_.epoch(), done = std::move(done)](
                     const MetaAnswer& answer) {
+                    const auto removed = removed_dirs_.find(ino);
+                    const bool gone = answer.status.code() == Errc::noent ||
+                                      answer.status.code() == Errc::stale;
+                    if (gone && removed != removed_dirs_.end()) return done(removed->second);
                     if (!answer.status.is_ok()) return done(answer.status);
                     if (!answer.reply.attr) return done(Errc::corrupt);
                     names_.learn(answer.reply, epoch);

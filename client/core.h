@@ -159,6 +159,7 @@ private:
                 wire::MutationOpUnion op,
                 MetaDone done);
     void drop_names_if_full();
+    void keep_removed_dir(Attr attr);
     // Whether the cache may answer: our leases count, and the leader need not check permissions.
     bool cache_counts(const Caller& caller) const { return !caller.check && meta_.lease_valid(); }
 
@@ -336,6 +337,7 @@ private:
     int creates_running_ = 0;
     // Recalled, released, given back or cut while creates were under way.
     std::set<InodeId> given_up_;
+    std::unordered_map<InodeId, Attr> removed_dirs_;  // by this client, as they were last; no links
     struct Cuts {
         int running = 0;
         std::vector<Task> waiting;  // opens

@@ -113,19 +113,35 @@ void Core::unlink(const Caller& caller, wire::UnlinkT op, StatusDone done) {
                  caller,
                  mutation_of(std::move(op)),
                  [this, done = std::move(done)](const MetaAnswer& answer) {
-                     if (answer.status.is_ok()) learn_attr(answer.reply);
+                     if (answer.status.is_ok()) {
+                         learn_attr(answer.reply);
+                         if (answer.reply.attr) keep_removed_dir(to_attr(*answer.reply.attr));
+                     }
                      done(answer.status);
                  });
+}
+
+// Somebody may still have it open or stand in it: the cluster knows nothing of it any more, but
+// fstat(2) has to answer, and the kernel asks before anything that it will refuse itself.
+void Core::keep_removed_dir(Attr attr) {
+    constexpr size_t kRemovedDirs = 1'024;
+    if ((attr.mode & kTypeMask) != kDirectory) return;
+    if (removed_dirs_.size() >= kRemovedDirs) removed_dirs_.clear();
+    attr.nlink = 0;
+    removed_dirs_[attr.ino] = attr;
 }
 
 void Core::rename(const Caller& caller, wire::RenameT op, StatusDone done) {
     auto replaced = names_.child(InodeId{op.new_parent}, op.new_name);
     if (replaced && *replaced) end_linger(*replaced);
+    const bool exchanges = (op.flags & kRenameExchange) != 0;
+    const auto victim = replaced && !exchanges ? names_.attr(*replaced) : std::nullopt;
     mutate(Urgency::normal,
                  Binding::free,
                  caller,
                  mutation_of(std::move(op)),
-                 [this, done = std::move(done)](const MetaAnswer& answer) {
+                 [this, victim, done = std::move(done)](const MetaAnswer& answer) {
+                     if (answer.status.is_ok() && victim) keep_removed_dir(*victim);
                      // What was replaced may be open here: its attributes are asked for again.
                      for (const auto& [ino, inode] : inodes_) inode->attr_known = false;
                      done(answer.status);

@@ -159,6 +159,21 @@ TEST_CASE("the end of a directory is known with its last page, and looked for ag
     }
 }
 
+TEST_CASE("a directory that this client has removed can still be looked at, without links") {
+    Cluster cluster;
+    TestClient client(cluster);
+    client.start();
+    const auto made = client.wait<Attr>(
+        [&](Done<Attr> done) { client.vfs->mkdir({}, kRootInode, "d", 0750, done); });
+    REQUIRE(made.is_ok());
+    REQUIRE(client.status([&](StatusDone done) { client.vfs->rmdir({}, kRootInode, "d", done); }).is_ok());
+    const auto removed = client.getattr(made->ino);
+    REQUIRE(removed.is_ok());
+    CHECK(removed->nlink == 0);
+    CHECK(removed->mode == made->mode);
+    CHECK(client.lookup("d").code() == Errc::noent);
+}
+
 TEST_CASE("truncate, punch, seek") {
     Cluster cluster;
     TestClient client(cluster);
