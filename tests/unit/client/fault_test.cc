@@ -130,6 +130,45 @@ TEST_CASE("a recall during a stream of writes loses nothing") {
     for (auto& chunkd : cluster.chunkds) CHECK(chunkd->overlaps == 0);
 }
 
+// A lease that is granted while a cut is on its way may be of the file before it.
+TEST_CASE("an open waits for a cut of the file that is on its way") {
+    for (const bool by_name : {false, true}) {
+        CAPTURE(by_name);
+        Cluster cluster;
+        TestClient client(cluster);
+        client.start();
+        const auto made = client.create("f");
+        REQUIRE(client.write(made->handle, 0, pattern(1, 100'000)).is_ok());
+        REQUIRE(client.close(made->handle).is_ok());
+        cluster.loop.run_for(kSecond);  // given back
+        cluster.meta_faults.delay_once = 300 * kMillisecond;
+        SetAttrs attrs;
+        attrs.size = 10;
+        const auto cut = begin<Attr>([&](Done<Attr> done) {
+            client.vfs->setattr({}, made->attr.ino, 0, attrs, std::move(done));
+        });
+        const auto opened = begin<Opened>([&](Done<Opened> done) {
+            if (by_name) {
+                client.vfs->create({}, kRootInode, "f", 0644, 2, std::move(done));
+            } else {
+                client.vfs->open({}, made->attr.ino, 2, std::move(done));
+            }
+        });
+        cluster.loop.run_for(200 * kMillisecond);
+        CHECK(!cut->has_value());
+        CHECK(!opened->has_value());
+        REQUIRE(cluster.loop.run_until([&] { return opened->has_value(); }));
+        REQUIRE((*opened)->is_ok());
+        CHECK(cut->has_value());
+        const Opened file = (*opened)->value();
+        CHECK(file.attr.size == 10);
+        CHECK(client.read(file.handle, 0, 100)->size() == 10);
+        REQUIRE(client.write(file.handle, 10, pattern(2, 5'000)).is_ok());
+        CHECK(client.close(file.handle).is_ok());
+        CHECK(cluster.state.inodes.at(made->attr.ino.value).attr.size == 5'010);
+    }
+}
+
 TEST_CASE("overlapping writes of one client are never under way together") {
     Cluster cluster;
     cluster.chunk_faults.delay_max_us = 50'000;
