@@ -125,6 +125,12 @@ struct Inode {
     bool dirty() const { return committed != buffer.last_write(); }
     bool has_lease() const { return lease != wire::LeaseMode::none; }
     bool may_write() const { return lease == wire::LeaseMode::write && !winding && !releasing; }
+    // The data has changed: a time that was set before counts no more.
+    void modified(int64_t now_ns) {
+        mtime_ns = now_ns;
+        mtime_dirty = true;
+        gathered.mtime_ns.reset();
+    }
     // A local change without bytes.
     void touch(Nanos now) { buffer.write(0, {}, now); }
     bool idle() const {

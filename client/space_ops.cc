@@ -70,8 +70,7 @@ void Core::punch(
             auto commit = [=, this](const Status& punched) {
                 if (!punched.is_ok() || inode->lost) return finish(punched);
                 inode->cache.clear();
-                inode->mtime_ns = meta_.cluster_now();
-                inode->mtime_dirty = true;
+                inode->modified(meta_.cluster_now());
                 inode->touch(loop_.now());
                 flush_to(inode, inode->buffer.last_write(), false, finish);
             };

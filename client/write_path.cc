@@ -105,9 +105,7 @@ void Core::apply_write(Inode& inode, uint64_t offset, const Buffer& data) {
     if (!inode.is_inline || inode.moving_out) inode.buffer.write(offset, data, now);
     inode.cache.drop(offset, data.size());
     inode.size = std::max(inode.size, end);
-    inode.mtime_ns = meta_.cluster_now();
-    inode.mtime_dirty = true;
-    inode.gathered.mtime_ns.reset();
+    inode.modified(meta_.cluster_now());
 }
 
 // close(2). The last handle's commit gives the lease back, so that the next open elsewhere need not
