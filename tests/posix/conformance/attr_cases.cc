@@ -38,6 +38,24 @@ void not_the_owner() {
     expect_errno(EPERM, chown("f", static_cast<uid_t>(-1), kGroup), "chgrp by another user");
 }
 
+// While the file is written, and after what was written before and after it.
+void set_while_written() {
+    for (int i = 0; i < 4; ++i) {
+        const std::string name = "f" + std::to_string(i);
+        int fd = open_or_fail(name, O_RDWR | O_CREAT, 0600);
+        if ((i & 1) != 0) write_all(fd, "before");
+        expect_ok(fchmod(fd, 0640), "fchmod");
+        expect_eq(0640, fstat_of(fd).st_mode & 07777, "mode by the descriptor");
+        expect_eq(0640, stat_of(name).st_mode & 07777, "mode by name");
+        if ((i & 2) != 0) write_all(fd, "after");
+        expect_ok(chmod(name.c_str(), 0604), "chmod by name");
+        expect_eq(0604, fstat_of(fd).st_mode & 07777, "the later mode");
+        expect_ok(close(fd), "close");
+        expect_eq(0604, stat_of(name).st_mode & 07777, "mode after the close");
+        expect_eq(((i & 1) != 0 ? 6 : 0) + ((i & 2) != 0 ? 5 : 0), stat_of(name).st_size, "size");
+    }
+}
+
 void owners() {
     need_root();
     write_file("f", "");
@@ -185,6 +203,7 @@ void add_attr_cases(Cases& cases) {
     cases.insert(cases.end(),
                  {
                      {"attr/modes", modes},
+                     {"attr/set_while_written", set_while_written},
                      {"attr/not_the_owner", not_the_owner},
                      {"attr/owners", owners},
                      {"attr/owner_changes_group", owner_changes_group},

@@ -90,6 +90,30 @@ void attributes_are_seen() {
               "inode number by both");
 }
 
+// As tar and cp -p do it: all attributes between the last write and the close.
+void set_before_close_is_seen() {
+    for (unsigned i = 0; i < 30; ++i) {
+        const std::string name = "f" + std::to_string(i);
+        const mode_t mode = i % 2 == 0 ? 0640 : 0444;
+        int fd = open_or_fail(name, O_WRONLY | O_CREAT | O_EXCL, 0600);
+        write_all(fd, pattern(i * 700, i));
+        const timespec times[2] = {{1'000'000 + i, 1}, {2'000'000 + i, 2}};
+        expect_ok(futimens(fd, times), "futimens");
+        expect_ok(fchmod(fd, mode), "fchmod");
+        const bool open_still = i % 3 == 0;
+        if (!open_still) expect_ok(close(fd), "close");
+        struct stat seen = stat_of(there(name));
+        expect_eq(mode, seen.st_mode & 07777, "mode through the other mount");
+        expect_eq(2'000'000 + i, seen.st_mtim.tv_sec, "mtime through the other mount");
+        expect_eq(1'000'000 + i, seen.st_atim.tv_sec, "atime through the other mount");
+        expect_eq(i * 700, seen.st_size, "size through the other mount");
+        if (open_still) expect_ok(close(fd), "close");
+        seen = stat_of(name);
+        expect_eq(mode, seen.st_mode & 07777, "mode here");
+        expect_eq(2'000'000 + i, seen.st_mtim.tv_sec, "mtime here");
+    }
+}
+
 void truncated_is_seen() {
     std::string data = pattern(100000);
     int here = open_or_fail("f", O_RDWR | O_CREAT);
@@ -170,6 +194,7 @@ void add_two_mount_cases(Cases& cases) {
                      {"two_mounts/close_to_open", close_to_open},
                      {"two_mounts/rename_is_seen", rename_is_seen},
                      {"two_mounts/attributes_are_seen", attributes_are_seen},
+                     {"two_mounts/set_before_close_is_seen", set_before_close_is_seen},
                      {"two_mounts/truncated_is_seen", truncated_is_seen},
                      {"two_mounts/unlinked_there_open_here", unlinked_there_open_here},
                      {"two_mounts/appends_from_both", appends_from_both},
