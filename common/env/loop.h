@@ -35,6 +35,11 @@ public:
     // Runs `idle` once when the tasks that are waiting now have run: this is where a batch that was
     // gathered from several of them is closed (one write, one sync, one message for all).
     virtual void at_end_of_batch(Task idle) = 0;
+    // Runs `ready` whenever the descriptor has become readable, or its other side has closed it, since
+    // the last time: it then reads until nothing is left. May still run once after unwatch(). False: this
+    // loop cannot wait for descriptors.
+    virtual bool watch(int /*fd*/, Task /*ready*/) { return false; }
+    virtual void unwatch(int /*fd*/) {}
 };
 
 // A timer that is forgotten with its owner, and that restarts itself if asked to.

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/env/real_loop.h"
 
-#include <poll.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <memory>
+#include <array>
 #include <utility>
 
 #include "common/base/assert.h"
@@ -23,15 +23,31 @@ Nanos clock_nanos(clockid_t clock) {
     return Nanos{ts.tv_sec} * kSecond + ts.tv_nsec;
 }
 
-// How many tasks the loop's own thread runs between two looks at the timers.
-constexpr int kTasksPerTimerCheck = 32;
+void poll_for(int poll_fd, int fd, uint32_t events) {
+    epoll_event event{};
+    event.events = events;
+    event.data.fd = fd;
+    LFS_ASSERT(epoll_ctl(poll_fd, EPOLL_CTL_ADD, fd, &event) == 0);
+}
+
+void empty(int fd) {
+    uint64_t ignored = 0;
+    while (read(fd, &ignored, sizeof ignored) > 0) {
+    }
+}
+
+// How many tasks the loop's own thread runs between two looks at descriptors and timers.
+constexpr int kTasksPerLook = 32;
 
 }  // namespace
 
 RealLoop::RealLoop(const Options& options) : options_(options) {
     timer_fd_ = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
     wake_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    LFS_ASSERT(timer_fd_ >= 0 && wake_fd_ >= 0);
+    poll_fd_ = epoll_create1(EPOLL_CLOEXEC);
+    LFS_ASSERT(timer_fd_ >= 0 && wake_fd_ >= 0 && poll_fd_ >= 0);
+    poll_for(poll_fd_, timer_fd_, EPOLLIN);
+    poll_for(poll_fd_, wake_fd_, EPOLLIN);
     thread_ = std::thread([this] { own_thread(); });
 }
 
@@ -65,6 +81,7 @@ RealLoop::~RealLoop() {
         }
         if (tasks.empty() && idle.empty() && timers.empty()) break;
     }
+    close(poll_fd_);
     close(timer_fd_);
     close(wake_fd_);
 }
@@ -159,7 +176,9 @@ void RealLoop::drain(bool visitor) {
         run_due_idle();
         ++tasks;
         if (!visitor) {
-            if (tasks % kTasksPerTimerCheck == 0) run_timers_if_due();
+            if (tasks % kTasksPerLook != 0) continue;
+            look(0);
+            run_timers_if_due();
         } else if (tasks >= options_.tasks_per_visit || now() >= until) {
             if (hand_over()) return;
         }
@@ -211,21 +230,62 @@ void RealLoop::wake_own_thread() {
     LFS_ASSERT(written == sizeof one);
 }
 
+bool RealLoop::watch(int fd, Task ready) {
+    {
+        std::lock_guard lock(watch_mutex_);
+        watched_[fd] = std::make_shared<Task>(std::move(ready));
+    }
+    poll_for(poll_fd_, fd, EPOLLIN | EPOLLRDHUP | EPOLLET);
+    return true;
+}
+
+void RealLoop::unwatch(int fd) {
+    LFS_ASSERT(epoll_ctl(poll_fd_, EPOLL_CTL_DEL, fd, nullptr) == 0);
+    std::lock_guard lock(watch_mutex_);
+    watched_.erase(fd);
+}
+
 void RealLoop::own_thread() {
     for (;;) {
-        pollfd fds[2] = {{timer_fd_, POLLIN, 0}, {wake_fd_, POLLIN, 0}};
-        if (poll(fds, 2, -1) < 0) continue;  // a signal
-        uint64_t ignored = 0;
-        if (fds[1].revents != 0 && read(wake_fd_, &ignored, sizeof ignored) < 0) continue;
+        const bool rang = look(-1);
         bool take_over = false;
         {
             std::lock_guard lock(mutex_);
             if (quit_) return;
             take_over = std::exchange(handed_over_, false);
+            // What look() has queued, and nobody has come for it.
+            const bool free = !running_ && !stopped_.load(std::memory_order_relaxed);
+            if (!take_over && free && !queue_.empty()) take_over = running_ = true;
         }
         if (take_over) drain(/*visitor=*/false);
-        if (fds[0].revents != 0 && read(timer_fd_, &ignored, sizeof ignored) > 0) timer_rang();
+        if (rang) timer_rang();
     }
+}
+
+// Waits up to `timeout` ms (-1: for ever), queues the tasks of the descriptors that are ready, and says
+// whether the timerfd rang.
+bool RealLoop::look(int timeout) {
+    std::array<epoll_event, 64> events;
+    const int count = epoll_wait(poll_fd_, events.data(), static_cast<int>(events.size()), timeout);
+    bool rang = false;
+    std::vector<std::shared_ptr<Task>> tasks;
+    for (int i = 0; i < count; ++i) {  // below 0: a signal
+        const int fd = events[static_cast<size_t>(i)].data.fd;
+        rang = rang || fd == timer_fd_;
+        if (fd == timer_fd_ || fd == wake_fd_) {
+            empty(fd);
+            continue;
+        }
+        std::lock_guard lock(watch_mutex_);
+        if (auto found = watched_.find(fd); found != watched_.end()) tasks.push_back(found->second);
+    }
+    if (tasks.empty()) return rang;
+    std::lock_guard lock(mutex_);
+    for (auto& task : tasks) {
+        queue_.push_back([task = std::move(task)] { (*task)(); });
+        ++posted_;
+    }
+    return rang;
 }
 
 // --- timers ---------------------------------------------------------------------------------------
@@ -284,7 +344,7 @@ void RealLoop::timer_rang() {
     drain(/*visitor=*/false);
 }
 
-// While the loop's own thread runs tasks nobody waits for the timerfd, so it looks for itself.
+// While the loop's own thread runs tasks nobody waits for the timerfd, so it asks the clock.
 void RealLoop::run_timers_if_due() {
     const Nanos armed = armed_for_.load(std::memory_order_relaxed);
     if (armed == 0 || armed > now()) return;

@@ -9,7 +9,8 @@
 //
 // A visiting runner is let go after Options::tasks_per_visit tasks or Options::visit_limit: what is
 // left goes to the loop's own thread, so that a FUSE or NNG thread is never captured for long. The
-// same thread waits for timers (a CLOCK_BOOTTIME timerfd: time asleep counts) and runs the due ones.
+// same thread waits for timers (a CLOCK_BOOTTIME timerfd: time asleep counts) and for the descriptors
+// that are watched, and runs what is due.
 //
 // Consequences for callers: post() may run other people's tasks before it returns, so never call it
 // with a lock held that a task could want. Tasks of one loop never run at the same time, and each
@@ -22,6 +23,7 @@
 #include <condition_variable>
 #include <deque>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <unordered_map>
@@ -52,6 +54,8 @@ public:
     TimerId after(Nanos delay, Task task) override;
     void cancel(TimerId timer) override;
     void at_end_of_batch(Task idle) override;
+    bool watch(int fd, Task ready) override;
+    void unwatch(int fd) override;
 
     // Runs `task` before returning if the loop is free or held by this thread, else queues it.
     void run_here(Task task);
@@ -85,6 +89,7 @@ private:
     bool hand_over();
     void wake_own_thread();
     void own_thread();
+    bool look(int timeout);
     void arm(Nanos when);
     void timer_rang();
     void run_timers_if_due();
@@ -113,6 +118,10 @@ private:
     std::atomic<Nanos> armed_for_{0};  // written under timer_mutex_; 0 = the timerfd is off
     bool firing_ = false;              // run_due_timers() is queued or runs
 
+    std::mutex watch_mutex_;  // guards watched_; never held while a task runs
+    std::unordered_map<int, std::shared_ptr<Task>> watched_;
+
+    int poll_fd_ = -1;  // epoll: timer_fd_, wake_fd_ and what is watched
     int timer_fd_ = -1;
     int wake_fd_ = -1;
     std::thread thread_;

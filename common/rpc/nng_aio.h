@@ -61,6 +61,7 @@ public:
     bool held = false;
     std::vector<std::function<void()>> after_hold;
 
+    bool loop_reads = true;  // see nng_descriptor.h
     int handshakes = 0;  // accepted connections that have not said hello yet; on the loop
 
 private:

@@ -191,6 +191,7 @@ void NngConnection::opened() {
     state_ = State::open;
     if (std::exchange(waiting_for_hello_, false)) --hub_->handshakes;
     reader_.emplace();
+    watch_socket();
     auto finished = std::exchange(handshake_.finished, nullptr);
     handshake_.check = nullptr;
     finished(std::shared_ptr<Link>(std::make_shared<NngLink>(shared_from_this())));
@@ -201,7 +202,33 @@ void NngConnection::opened() {
 
 // --- frames ---------------------------------------------------------------------------------------
 
+void NngConnection::watch_socket() {
+    if (!hub_->loop_reads || !socket_.open(stream_.get())) return;
+    const bool watched = hub_->loop.watch(socket_.fd(), [weak = weak_from_this()] {
+        if (auto self = std::static_pointer_cast<NngConnection>(weak.lock())) self->readable();
+    });
+    if (!watched) socket_.close();
+}
+
+// One read per task, so that every connection gets its turn.
+void NngConnection::readable() {
+    if (state_ != State::open || !socket_.is_open()) return;
+    MutableView places[2];
+    const size_t count = reader_->places(places);
+    nng_iov parts[2];
+    for (size_t i = 0; i < count; ++i) parts[i] = {places[i].data(), places[i].size()};
+    const ssize_t got = socket_.receive(parts, count);
+    if (got > 0) {
+        on_received(0, static_cast<size_t>(got));
+    } else if (got < 0) {
+        on_received(got == NngDescriptor::kEnded ? NNG_ECONNSHUT : NNG_ECONNRESET, 0);
+    }
+}
+
 void NngConnection::receive_frames() {
+    if (socket_.is_open()) {
+        return hub_->loop.post([self = shared_from_this()] { self->readable(); });
+    }
     MutableView places[2];
     const size_t count = reader_->places(places);
     begin_receive(places[0], count > 1 ? places[1] : MutableView(), 0);
@@ -215,7 +242,8 @@ void NngConnection::send_frames() {
         const size_t count = writer_.gather(pieces);
         nng_iov parts[FrameWriter::kMaxPieces];
         to_iov(pieces, count, parts);
-        const size_t taken = try_send_.send(stream_.get(), parts, count);
+        const size_t taken = socket_.is_open() ? socket_.send(parts, count)
+                                               : try_send_.send(stream_.get(), parts, count);
         if (taken == 0) return begin_send(pieces, count, kSendStall);
         writer_.sent(taken);
     }
@@ -248,6 +276,8 @@ void NngConnection::shut() {
     if (std::exchange(waiting_for_hello_, false)) --hub_->handshakes;
     events_.reset();
     handshake_.finished = nullptr;
+    if (socket_.is_open()) hub_->loop.unwatch(socket_.fd());
+    socket_.close();
     nng_stream_close(stream_.get());
 }
 

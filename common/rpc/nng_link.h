@@ -2,9 +2,9 @@
 // One connection of the NNG transport: hello, then frames both ways.
 //
 // NngConnection is the working part, held by its operations under way (see nng_aio.h) and by the
-// NngLink that is given out; dropping the link closes the connection. Exactly one receive is under
-// way once the hello is through, except while the loop works on what came: a loop that cannot keep
-// up thereby stops the sender through TCP. One send at a time; frames pushed meanwhile leave with
+// NngLink that is given out; dropping the link closes the connection. Once the hello is through the loop
+// reads the socket itself when something has come (nng_descriptor.h), or else exactly one receive of NNG
+// is under way; what is not read stops the sender through TCP. One send at a time; frames pushed meanwhile leave with
 // the next. A peer that takes nothing for kSendStall is taken for dead.
 // Before the hello is accepted a connection costs a few hundred bytes, whatever it sends.
 // single-thread: the loop.
@@ -18,6 +18,7 @@
 #include "common/env/transport.h"
 #include "common/rpc/frame_stream.h"
 #include "common/rpc/nng_aio.h"
+#include "common/rpc/nng_descriptor.h"
 #include "common/wire/frame.h"
 
 namespace lumeofs {
@@ -64,6 +65,8 @@ private:
     void hello_complete();
     void opened();
     void receive_frames();
+    void readable();
+    void watch_socket();
     void send_frames();
     void on_received(int rv, size_t count);
     void on_sent(int rv, size_t count);
@@ -88,6 +91,7 @@ private:
     NngAio receive_;
     NngAio send_;
     NngTrySend try_send_;
+    NngDescriptor socket_;  // open: the loop reads and writes by itself
 };
 
 }  // namespace lumeofs

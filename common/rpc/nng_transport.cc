@@ -199,11 +199,13 @@ private:
 
 }  // namespace
 
-NngTransport::NngTransport(Loop& loop, Nanos handshake_timeout)
+NngTransport::NngTransport(Loop& loop, Nanos handshake_timeout, bool loop_reads)
     : loop_(loop),
       handshake_timeout_(handshake_timeout),
       hub_(std::make_shared<NngHub>(loop)),
-      used_(std::make_shared<Diallers>()) {}
+      used_(std::make_shared<Diallers>()) {
+    hub_->loop_reads = loop_reads;
+}
 
 NngTransport::~NngTransport() { hub_->shut_and_wait(); }
 

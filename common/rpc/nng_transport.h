@@ -3,8 +3,9 @@
 // the framing of common/wire/frame.h. NNG's message patterns are not used: they cost two to three
 // times the latency, and retry, order and back-pressure would not be ours.
 //
-// No thread but NNG's own: its callbacks post to the loop, and a RealLoop that is free is run by the
-// calling thread. Anything that fails its hello, or is not a frame, ends the connection with one line
+// Connecting, accepting, hellos, and whatever has to wait to be sent are NNG's operations: its callbacks
+// post to the loop, and a RealLoop that is free is run by the calling thread. What comes later the loop
+// reads from the socket itself. Anything that fails its hello, or is not a frame, ends the connection with one line
 // in the log (at most one per second, a flood is counted).
 // Traps of NNG 1.5.2 that shape this code: see nng_aio.h; and one dialler per attempt, freed later
 // from the loop, since nng_stream_dialer_free() waits for callbacks that need NNG's task threads.
@@ -31,7 +32,10 @@ class NngHub;
 class NngTransport final : public Transport {
 public:
     // Who connects to us has so long to say a whole hello.
-    explicit NngTransport(Loop& loop, Nanos handshake_timeout = kHandshakeTimeout);
+    // `loop_reads`: the loop waits for the sockets and reads them itself (nng_descriptor.h).
+    explicit NngTransport(Loop& loop,
+                          Nanos handshake_timeout = kHandshakeTimeout,
+                          bool loop_reads = true);
     ~NngTransport() override;
     NngTransport(const NngTransport&) = delete;
     NngTransport& operator=(const NngTransport&) = delete;

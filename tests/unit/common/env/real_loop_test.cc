@@ -2,6 +2,8 @@
 #include "common/env/real_loop.h"
 
 #include <doctest/doctest.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <future>
 #include <memory>
@@ -306,4 +308,67 @@ TEST_CASE("two loops on one thread keep apart") {
         order += '2';
     });
     CHECK(order == "123");
+}
+
+// --- descriptors -------------------------------------------------------------------------------------
+
+namespace {
+
+struct Event {
+    Event() { REQUIRE(fd >= 0); }
+    ~Event() { close(fd); }
+    void raise() const {
+        const uint64_t one = 1;
+        CHECK(write(fd, &one, sizeof one) == sizeof one);
+    }
+    bool take() const {
+        uint64_t value = 0;
+        return read(fd, &value, sizeof value) > 0;
+    }
+    const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+};
+
+}  // namespace
+
+TEST_CASE("a watched descriptor runs its task each time it becomes ready, until it is not watched") {
+    Event event;
+    RealLoop loop;
+    std::promise<void> first, second;
+    int runs = 0;
+    REQUIRE(loop.run_and_wait([&] {
+        CHECK(loop.watch(event.fd, [&] {
+            CHECK(loop.in_loop());
+            CHECK(event.take());
+            if (++runs == 1) first.set_value();
+            if (runs == 2) second.set_value();
+        }));
+    }));
+    event.raise();
+    first.get_future().wait();
+    event.raise();
+    second.get_future().wait();
+    REQUIRE(loop.run_and_wait([&] { loop.unwatch(event.fd); }));
+    event.raise();
+    settle(loop);
+    CHECK(runs == 2);
+}
+
+TEST_CASE("a loop that is never idle looks at its descriptors all the same") {
+    Event event;
+    RealLoop loop;
+    bool seen = false;
+    int turns = 0;
+    std::promise<void> busy, done;
+    std::function<void()> again = [&] {
+        if (++turns == 1) busy.set_value();
+        if (seen) return done.set_value();
+        loop.post(again);
+    };
+    REQUIRE(loop.run_and_wait([&] { loop.watch(event.fd, [&] { seen = event.take(); }); }));
+    // Begun by the loop's own thread: it is the runner from here on.
+    loop.after(0, again);
+    busy.get_future().wait();
+    event.raise();
+    done.get_future().wait();
+    CHECK(loop.run_and_wait([&] { loop.unwatch(event.fd); }));
 }
