@@ -41,9 +41,15 @@ bool is_socket_of(int fd, const nng_sockaddr& local, const nng_sockaddr& remote)
     return same(address, remote);
 }
 
-size_t to_iovec(const nng_iov* parts, size_t count, iovec* out) {
-    for (size_t i = 0; i < count; ++i) out[i] = {parts[i].iov_buf, parts[i].iov_len};
-    return count;
+template <typename Span>
+msghdr message_of(const Span* spans, size_t count, iovec (&parts)[FrameWriter::kMaxPieces]) {
+    for (size_t i = 0; i < count; ++i) {
+        parts[i] = {const_cast<uint8_t*>(spans[i].data()), spans[i].size()};
+    }
+    msghdr message{};
+    message.msg_iov = parts;
+    message.msg_iovlen = count;
+    return message;
 }
 
 }  // namespace
@@ -69,11 +75,9 @@ void NngDescriptor::close() {
     fd_ = -1;
 }
 
-ssize_t NngDescriptor::receive(const nng_iov* parts, size_t count) {
-    iovec pieces[FrameWriter::kMaxPieces];
-    msghdr message{};
-    message.msg_iov = pieces;
-    message.msg_iovlen = to_iovec(parts, count, pieces);
+ssize_t NngDescriptor::receive(const MutableView* places, size_t count) {
+    iovec parts[FrameWriter::kMaxPieces];
+    msghdr message = message_of(places, count, parts);
     for (;;) {
         const ssize_t got = recvmsg(fd_, &message, MSG_DONTWAIT);
         if (got > 0) return got;
@@ -83,11 +87,9 @@ ssize_t NngDescriptor::receive(const nng_iov* parts, size_t count) {
     }
 }
 
-size_t NngDescriptor::send(const nng_iov* parts, size_t count) {
-    iovec pieces[FrameWriter::kMaxPieces];
-    msghdr message{};
-    message.msg_iov = pieces;
-    message.msg_iovlen = to_iovec(parts, count, pieces);
+size_t NngDescriptor::send(const View* pieces, size_t count) {
+    iovec parts[FrameWriter::kMaxPieces];
+    const msghdr message = message_of(pieces, count, parts);
     const ssize_t sent = sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     return sent > 0 ? static_cast<size_t>(sent) : 0;
 }

@@ -10,7 +10,9 @@
 
 #include <sys/types.h>
 
-#include "common/rpc/nng_aio.h"
+#include "common/base/bytes.h"
+
+struct nng_stream;
 
 namespace lumeofs {
 
@@ -32,9 +34,9 @@ public:
     static constexpr ssize_t kBroken = -2;
 
     // Bytes received; 0 = there are none now; else one of the above.
-    ssize_t receive(const nng_iov* parts, size_t count);
+    ssize_t receive(const MutableView* places, size_t count);
     // Bytes taken; 0 = the socket is full or broken: an operation of NNG will tell.
-    size_t send(const nng_iov* parts, size_t count);
+    size_t send(const View* pieces, size_t count);
 
 private:
     int fd_ = -1;

@@ -215,9 +215,7 @@ void NngConnection::readable() {
     if (state_ != State::open || !socket_.is_open()) return;
     MutableView places[2];
     const size_t count = reader_->places(places);
-    nng_iov parts[2];
-    for (size_t i = 0; i < count; ++i) parts[i] = {places[i].data(), places[i].size()};
-    const ssize_t got = socket_.receive(parts, count);
+    const ssize_t got = socket_.receive(places, count);
     if (got > 0) {
         on_received(0, static_cast<size_t>(got));
     } else if (got < 0) {
@@ -234,16 +232,19 @@ void NngConnection::receive_frames() {
     begin_receive(places[0], count > 1 ? places[1] : MutableView(), 0);
 }
 
+size_t NngConnection::try_send(const View* pieces, size_t count) {
+    nng_iov parts[FrameWriter::kMaxPieces];
+    to_iov(pieces, count, parts);
+    return try_send_.send(stream_.get(), parts, count);
+}
+
 // What the socket takes at once costs no other thread. What it does not take, and a broken stream, is
 // left to the operation that waits: so a failure is never told from inside send().
 void NngConnection::send_frames() {
     while (!send_.busy() && !writer_.empty()) {
         View pieces[FrameWriter::kMaxPieces];
         const size_t count = writer_.gather(pieces);
-        nng_iov parts[FrameWriter::kMaxPieces];
-        to_iov(pieces, count, parts);
-        const size_t taken = socket_.is_open() ? socket_.send(parts, count)
-                                               : try_send_.send(stream_.get(), parts, count);
+        const size_t taken = socket_.is_open() ? socket_.send(pieces, count) : try_send(pieces, count);
         if (taken == 0) return begin_send(pieces, count, kSendStall);
         writer_.sent(taken);
     }

@@ -2,10 +2,10 @@
 // One connection of the NNG transport: hello, then frames both ways.
 //
 // NngConnection is the working part, held by its operations under way (see nng_aio.h) and by the
-// NngLink that is given out; dropping the link closes the connection. Once the hello is through the loop
-// reads the socket itself when something has come (nng_descriptor.h), or else exactly one receive of NNG
-// is under way; what is not read stops the sender through TCP. One send at a time; frames pushed meanwhile leave with
-// the next. A peer that takes nothing for kSendStall is taken for dead.
+// NngLink that is given out; dropping the link closes the connection. Once the hello is through
+// the loop reads the socket itself when something has come (nng_descriptor.h), or else exactly one
+// receive of NNG is under way; what is not read stops the sender through TCP. One send at a time;
+// frames pushed meanwhile leave with the next. A peer that takes nothing for kSendStall is taken for dead.
 // Before the hello is accepted a connection costs a few hundred bytes, whatever it sends.
 // single-thread: the loop.
 #pragma once
@@ -68,6 +68,7 @@ private:
     void readable();
     void watch_socket();
     void send_frames();
+    size_t try_send(const View* pieces, size_t count);
     void on_received(int rv, size_t count);
     void on_sent(int rv, size_t count);
     void failed(const Status& why);

@@ -3,10 +3,10 @@
 // the framing of common/wire/frame.h. NNG's message patterns are not used: they cost two to three
 // times the latency, and retry, order and back-pressure would not be ours.
 //
-// Connecting, accepting, hellos, and whatever has to wait to be sent are NNG's operations: its callbacks
-// post to the loop, and a RealLoop that is free is run by the calling thread. What comes later the loop
-// reads from the socket itself. Anything that fails its hello, or is not a frame, ends the connection with one line
-// in the log (at most one per second, a flood is counted).
+// Connecting, accepting, hellos, and whatever has to wait to be sent are NNG's operations: its
+// callbacks post to the loop, and a RealLoop that is free is run by the calling thread. What comes
+// later the loop reads from the socket itself. Anything that fails its hello, or is not a frame,
+// ends the connection with one line in the log (at most one per second, a flood is counted).
 // Traps of NNG 1.5.2 that shape this code: see nng_aio.h; and one dialler per attempt, freed later
 // from the loop, since nng_stream_dialer_free() waits for callbacks that need NNG's task threads.
 // A process must not fork after the first call (daemonise before).

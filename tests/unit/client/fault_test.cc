@@ -137,21 +137,19 @@ TEST_CASE("an open waits for a cut of the file that is on its way") {
         Cluster cluster;
         TestClient client(cluster);
         client.start();
-        const auto made = client.create("f");
-        REQUIRE(client.write(made->handle, 0, pattern(1, 100'000)).is_ok());
-        REQUIRE(client.close(made->handle).is_ok());
+        const InodeId ino = client.written("f", pattern(1, 100'000));
         cluster.loop.run_for(kSecond);  // given back
         cluster.meta_faults.delay_once = 300 * kMillisecond;
         SetAttrs attrs;
         attrs.size = 10;
         const auto cut = begin<Attr>([&](Done<Attr> done) {
-            client.vfs->setattr({}, made->attr.ino, 0, attrs, std::move(done));
+            client.vfs->setattr({}, ino, 0, attrs, std::move(done));
         });
         const auto opened = begin<Opened>([&](Done<Opened> done) {
             if (by_name) {
                 client.vfs->create({}, kRootInode, "f", 0644, 2, std::move(done));
             } else {
-                client.vfs->open({}, made->attr.ino, 2, std::move(done));
+                client.vfs->open({}, ino, 2, std::move(done));
             }
         });
         cluster.loop.run_for(200 * kMillisecond);
@@ -165,7 +163,7 @@ TEST_CASE("an open waits for a cut of the file that is on its way") {
         CHECK(client.read(file.handle, 0, 100)->size() == 10);
         REQUIRE(client.write(file.handle, 10, pattern(2, 5'000)).is_ok());
         CHECK(client.close(file.handle).is_ok());
-        CHECK(cluster.state.inodes.at(made->attr.ino.value).attr.size == 5'010);
+        CHECK(cluster.state.inodes.at(ino.value).attr.size == 5'010);
     }
 }
 

@@ -141,6 +141,13 @@ struct TestClient {
         vfs->release(handle, [](const Status&) {});
         return result;
     }
+    // A file that was written and closed.
+    InodeId written(const std::string& name, const Bytes& bytes) {
+        const auto file = create(name);
+        REQUIRE(write(file->handle, 0, bytes).is_ok());
+        REQUIRE(close(file->handle).is_ok());
+        return file->attr.ino;
+    }
     Result<Attr> getattr(InodeId ino, HandleId handle = 0) {
         return wait<Attr>(
             [&](Done<Attr> done) { vfs->getattr(caller, ino, handle, std::move(done)); });

@@ -238,13 +238,11 @@ TEST_CASE("an open that may not cut fails, and nothing stays open") {
     Cluster cluster;
     TestClient client(cluster);
     client.start();
-    auto made = client.create("f");
-    REQUIRE(client.write(made->handle, 0, pattern(1, 1'000)).is_ok());
-    REQUIRE(client.close(made->handle).is_ok());
+    const InodeId ino = client.written("f", pattern(1, 1'000));
     cluster.state.refuse_setattr = true;
-    CHECK(client.open(made->attr.ino, 2 | OpenMode::kTruncate).code() == Errc::acces);
+    CHECK(client.open(ino, 2 | OpenMode::kTruncate).code() == Errc::acces);
     CHECK(client.vfs->status().open_handles == 0);
-    auto file = client.open(made->attr.ino);
+    auto file = client.open(ino);
     CHECK(*client.read(file->handle, 0, 2'000) == pattern(1, 1'000));
 }
 

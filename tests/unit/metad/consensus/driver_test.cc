@@ -183,14 +183,26 @@ uint64_t asked_first(FakeCluster& cluster, uint64_t leader) {
     return is_one ? one : other_than(leader, one);
 }
 
+// Three nodes, their leader, and whom it asks first.
+struct Led {
+    FakeCluster cluster{3};
+    uint64_t leader = lead();
+    uint64_t first = asked_first(cluster, leader);
+    uint64_t later = other_than(leader, first);
+
+private:
+    uint64_t lead() {
+        cluster.start_all();
+        const uint64_t id = cluster.wait_for_leader();
+        REQUIRE(cluster.propose(id, "warm").is_ok());
+        cluster.loop.run_for(kSecond);
+        return id;
+    }
+};
+
 TEST_CASE("hops: one sync at a quorum and one frame to one follower, whatever the size of the batch") {
-    FakeCluster cluster(3);
-    cluster.start_all();
-    const uint64_t leader = cluster.wait_for_leader();
-    REQUIRE(cluster.propose(leader, "warm").is_ok());
-    cluster.loop.run_for(kSecond);
-    const uint64_t first = asked_first(cluster, leader);
-    const uint64_t later = other_than(leader, first);
+    Led led;
+    auto& [cluster, leader, first, later] = led;
     cluster.loop.run_for(kSecond);
     for (int batch : {1, 100}) {
         CAPTURE(batch);
@@ -213,12 +225,8 @@ TEST_CASE("hops: one sync at a quorum and one frame to one follower, whatever th
 }
 
 TEST_CASE("who is not asked first gets many batches in one frame and syncs once") {
-    FakeCluster cluster(3);
-    cluster.start_all();
-    const uint64_t leader = cluster.wait_for_leader();
-    REQUIRE(cluster.propose(leader, "warm").is_ok());
-    const uint64_t first = asked_first(cluster, leader);
-    const uint64_t later = other_than(leader, first);
+    Led led;
+    auto& [cluster, leader, first, later] = led;
     const Work before = work_of(cluster, later);
     for (int i = 0; i < 20; ++i) CHECK(propose_together(cluster, leader, 1) == 1);
     cluster.loop.run_for(kAskLater);
@@ -230,11 +238,8 @@ TEST_CASE("who is not asked first gets many batches in one frame and syncs once"
 }
 
 TEST_CASE("a follower that is asked first and falls silent costs one short wait, then the other is") {
-    FakeCluster cluster(3);
-    cluster.start_all();
-    const uint64_t leader = cluster.wait_for_leader();
-    REQUIRE(cluster.propose(leader, "warm").is_ok());
-    const uint64_t silent = asked_first(cluster, leader);
+    Led led;
+    auto& [cluster, leader, silent, other] = led;
     cluster.node(silent).deaf = true;
     const LogIndex last = cluster.driver(leader).status().last;
     CHECK(propose_together(cluster, leader, 1) == 0);
