@@ -99,8 +99,9 @@ Status ChunkdServer::open_store() {
     if (config_.reserve_min_bytes != UINT64_MAX) {
         options.reserve_min_bytes = config_.reserve_min_bytes;
     }
-    options.on_disk_failed = [](uint32_t disk, const Status& why) {
-        LFS_LOG(error, "disk {} is taken out: {}", disk, why.to_string());
+    // The disk has said why. metad learns what is not held any more.
+    options.on_disk_failed = [this](uint32_t, const Status&) {
+        if (duties_ && driver_->started()) duties_->report_holdings();
     };
     options.on_bad_block = [this](const store::BadBlock& bad) {
         LFS_LOG(warn, "chunk {} block {}: checksum does not match", bad.chunk.value, bad.block);
@@ -181,7 +182,7 @@ void ChunkdServer::registered(const wire::RegisterReplyT& reply) {
     if (!status.is_ok()) return fail(status);
     LFS_LOG(info, "registered: incarnation {}", incarnation_.value);
     duties_->start(reply);
-    driver_->start(incarnation_);
+    driver_->start(incarnation_, reply.min_write_replicas);
     peers_->learn(reply.nodes);
     if (!housekeeping_.running()) housekeeping_.repeat(kHousekeeping, [this] { housekeeping(); });
 }

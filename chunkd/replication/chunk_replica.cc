@@ -279,7 +279,7 @@ uint64_t ChunkReplica::least_room() const {
 
 OwnFacts ChunkReplica::own_facts(SessionId session) const {
     const bool lease = planted_bug("chunkd.serve_without_lease") || host_.outside().lease_valid();
-    return {host_.self(), &config_, role_, lease, host_.session_fenced(session)};
+    return {host_.self(), &config_, role_, lease, host_.session_fenced(session), few_members()};
 }
 
 void ChunkReplica::wait_for_service(Nanos deadline, std::function<void(bool expired)> task) {

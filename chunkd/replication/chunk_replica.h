@@ -12,6 +12,8 @@
 //   recovering  all others answered, copies differ: the primary's bytes of every range in doubt
 //               anywhere are written again under new names; when these are committed -> serving
 //   recovering  we have no whole copy but another member has: metad is asked to take us out
+//   recovering  another member has none, and there is something to have: metad is asked to take it out
+//   serving     order to check the copies, no write under way  -> recovering
 //   serving     a member's last write is not one that we sent it (gap)  -> recovering
 //   serving     joiner announced: filling begins (replica_fill.cc), no change of role
 //
@@ -30,8 +32,9 @@
 // that one member had and a new primary had not is overwritten, and then must not count as done
 // there: such (session, number) pairs are "void", kept in the chunk's record, until applied again.
 //
-// single-thread: the chunkd loop. Files: chunk_replica.cc (roles, clients), replica_primary.cc
-// (window, commit, recovery), replica_member.cc (messages of a primary), replica_fill.cc (joining).
+// single-thread: the chunkd loop. Files: chunk_replica.cc (roles, clients), replica_recovery.cc (a
+// primary before it serves), replica_primary.cc (window, commit), replica_member.cc (messages of a
+// primary), replica_fill.cc (joining).
 #pragma once
 
 #include <deque>
@@ -108,6 +111,9 @@ public:
     void adopt(const Configuration& config, bool from_metad, StatusDone done);
     // Order of metad: fill this joiner.
     void fill_joiner(NodeId joiner);
+    // Order of metad: ask all members whether they have a copy. `done` when they have answered and
+    // nobody lacks one, or the configuration has changed.
+    void check_copies(StatusDone done);
 
     // --- messages of the chunk's primary (replica_member.cc)
     void on_replicate(NodeId sender,
@@ -204,6 +210,7 @@ private:
         uint32_t end_block = 0;
         std::deque<std::pair<uint32_t, uint32_t>> runs;  // (first, count) to copy
         uint32_t copies = 0;           // on their way
+        uint64_t copied_to = 0;        // blocks were compared or copied with the writes below this one
         uint32_t failures = 0;
         Nanos retry_at = 0;
     };
@@ -247,7 +254,7 @@ private:
     void add_void(SessionId session, uint64_t up_to);
     void note_version();
 
-    // replica_primary.cc
+    // replica_recovery.cc
     void start_recovery();
     void ask(Member& member);
     void gathered(NodeId node, uint64_t round, const Result<wire::GatheredChunkT>& result);
@@ -257,6 +264,8 @@ private:
     void pump_settlement();
     Status settle_piece(const SettleItem& item, uint64_t offset, uint64_t length, bool last);
     void serve();
+
+    // replica_primary.cc
     Status submit(Entry entry, std::vector<uint32_t>* bad_blocks);
     void own_durable(const WriteName& name, const Status& status);
     void pump();
@@ -278,7 +287,7 @@ private:
     void send_commit_points(Nanos now);
     Member* find_member(NodeId node);
     uint64_t window_end() const { return window_base_ + window_.size(); }
-    bool recovered() const { return role_ == Role::serving; }
+    bool few_members() const { return config_.members.size() < host_.min_write_replicas(); }
     bool learn_from(const wire::ChunkGrantT* config);
 
     // replica_member.cc

@@ -66,6 +66,8 @@ public:
     virtual Outside& outside() = 0;
     virtual NodeId self() const = 0;
     virtual Incarnation incarnation() const = 0;
+    // Of the cluster: writes wait while the configuration has fewer members.
+    virtual uint32_t min_write_replicas() const = 0;
     virtual bool session_fenced(SessionId session) const = 0;
     // The chunk was removed here by an order of this epoch or a later one: a late message of a primary
     // must not make it again.

@@ -24,6 +24,8 @@
 
 namespace lumeofs::replication {
 
+inline constexpr size_t kGathersPerMessage = 256;
+
 struct DriverOptions {
     NodeId self;
     uint32_t max_concurrent_writes = 100;  // more are answered busy
@@ -36,7 +38,7 @@ public:
     ~Driver() override;
 
     // Serves from now on under this incarnation. Again: as if the program had restarted.
-    void start(Incarnation incarnation);
+    void start(Incarnation incarnation, uint32_t min_write_replicas);
     // Answers everything that waits with shutting_down; nothing is served any more.
     void stop();
     bool started() const { return started_; }
@@ -63,6 +65,8 @@ public:
     // A configuration from metad, authoritative also about the joiner. `done` when durable.
     void adopt(const wire::ChunkGrantT& grant, StatusDone done);
     void fill_joiner(const wire::ChunkGrantT& grant, NodeId joiner, StatusDone done);
+    // We are the primary: ask the members whether they have their copies. `done` when that is known.
+    void check_copies(const wire::ChunkGrantT& grant, StatusDone done);
     // To the store's trash, if our copy is not newer than `epoch` (conflict if it is).
     void remove_chunk(ChunkId chunk, Epoch epoch, StatusDone done);
 
@@ -78,6 +82,7 @@ public:
     Outside& outside() override { return outside_; }
     NodeId self() const override { return options_.self; }
     Incarnation incarnation() const override { return incarnation_; }
+    uint32_t min_write_replicas() const override { return min_write_replicas_; }
     bool session_fenced(SessionId session) const override { return fenced_.contains(session); }
     bool was_removed(ChunkId chunk, Epoch epoch) const override {
         return removed_.covers(chunk, epoch);
@@ -120,6 +125,7 @@ private:
     Outside& outside_;
     const DriverOptions options_;
     Incarnation incarnation_;
+    uint32_t min_write_replicas_ = 1;
     bool started_ = false;
     ReplicationStats stats_;
     uint64_t last_number_ = 0;

@@ -2,7 +2,9 @@
 // ChunkReplica as the primary of a chunk with a joiner [11].
 //
 // 1 start: the joiner says what it has and begins to watch which blocks newer writes touch. From its
-//   answer on it gets every new write, in the chain, like a member; nobody waits for its answers.
+//   answer on it gets every write that is not committed yet, in the chain, like a member; nobody
+//   waits for its answers. (Those that were under way too: the blocks copied below hold their bytes,
+//   and if we die a member without them is promoted, which learns of them only by the joiner's list.)
 // 2 compare stored block checksums step by step, so that a returning copy catches up by difference;
 //   differing blocks are read here and sent with the name of the newest write applied at that moment.
 //   The joiner skips those that a newer write has touched.
@@ -115,7 +117,7 @@ void ChunkReplica::fill_compared(uint64_t number, bool start, RpcReply rpc) {
         joiner_.emplace();
         joiner_->node = fill_->node;
         joiner_->acked = joiner_->last_sent = from_wire(reply->applied.get());
-        joiner_->next = joiner_->acked_count = window_end();
+        joiner_->next = joiner_->acked_count = committed_count_;
         fill_->stage = FillStage::comparing;
         const VersionVector theirs = VersionVector::decode(reply->version_vector);
         LFS_LOG(info,
@@ -124,6 +126,7 @@ void ChunkReplica::fill_compared(uint64_t number, bool start, RpcReply rpc) {
                 fill_->node.value,
                 vector_order_name(theirs.compare(versions_)));
     }
+    fill_->copied_to = window_end();
     fill_->end_block = std::max(fill_->end_block, blocks_of(std::max(own_length, reply->length)));
     const uint32_t first = fill_->next_block;
     const uint32_t count = static_cast<uint32_t>(
@@ -162,6 +165,7 @@ void ChunkReplica::fill_copy() {
             return restart_fill(blocks.code());
         }
         fill_->runs.pop_front();
+        fill_->copied_to = window_end();
         wire::CopyBlocksT message;
         message.config = std::make_unique<wire::ChunkGrantT>(to_wire(chunk_, config_));
         message.incarnation = host_.incarnation().value;
@@ -206,9 +210,11 @@ void ChunkReplica::fill_copied(uint64_t number, std::pair<uint32_t, uint32_t> ru
     fill_copy();
 }
 
-// All blocks are there; what was written meanwhile is on its way in the chain.
+// All blocks are there, and every write whose bytes they may hold is there as a record too; what was
+// written meanwhile is on its way in the chain. tick_fill asks again.
 void ChunkReplica::fill_finish() {
-    if (!joiner_ || joiner_->acked_count < committed_count_) return;  // tick_fill asks again
+    if (!joiner_) return;
+    if (joiner_->acked_count < std::max(committed_count_, fill_->copied_to)) return;
     fill_->stage = FillStage::finishing;
     join_done(true);
 }

@@ -52,7 +52,9 @@ Plan plan_write(const OwnFacts& own, const WriteFacts& write) {
         const bool small = write.data ? write.range.length <= kForwardMax : true;
         return {small ? Step::forward : Step::redirect, Errc::ok, false};
     }
-    if (own.role == Role::recovering) {
+    // Too few copies, or not settled yet: nothing is done, nor is a repeat said to be.
+    const bool waits = own.role == Role::recovering || (own.role == Role::serving && own.few_members);
+    if (waits) {
         return write.full_up ? refuse(Errc::busy) : Plan{Step::wait, Errc::ok, false};
     }
     if (own.role != Role::serving) return refuse(Errc::not_member, true);

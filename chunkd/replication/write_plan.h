@@ -24,7 +24,8 @@ enum class Step : uint8_t {
     adopt,         // the request names a newer configuration: adopt it, then plan again
     forward,       // to the primary, and pass its answer on
     redirect,      // the asker sends it to the primary itself
-    wait,          // until this primary has settled what its predecessor left in doubt
+    wait,          // until this primary has settled what its predecessor left in doubt, and has
+                   // enough members
     done_already,  // a repeat of a write that is done: answer ok
     join,          // a repeat of a write under way: answer both together
     accept,        // name it, write it, send it
@@ -46,6 +47,7 @@ struct OwnFacts {
     Role role = Role::outside;
     bool lease_valid = false;   // node lease, by our clock
     bool session_fenced = false;
+    bool few_members = false;   // the configuration has fewer than min_write_replicas
 };
 
 struct RangeFacts {

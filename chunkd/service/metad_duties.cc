@@ -157,6 +157,7 @@ void MetadDuties::obey(const wire::OrderT& order, uint64_t term) {
             // Done when it is taken up; metad gives it again while the joiner is one.
             return driver_.fill_joiner(*order.grant, NodeId{order.node}, done);
         case wire::OrderKind::adopt: return driver_.adopt(*order.grant, done);
+        case wire::OrderKind::check_copies: return driver_.check_copies(*order.grant, done);
     }
     done(Status(Errc::nosys, "an order that this release does not know"));
 }
@@ -185,12 +186,8 @@ void MetadDuties::report_page() {
         held->length = one.length;
         report.chunks.push_back(std::move(held));
     }
-    if (page.empty()) {
-        reporting_ = false;
-        return;
-    }
     const bool last = report.last;
-    const ChunkId after = page.back().chunk;
+    const ChunkId after = page.empty() ? report_after_ : page.back().chunk;
     wire::NodeOpUnion op;
     op.Set(std::move(report));
     needs_.call(std::move(op),

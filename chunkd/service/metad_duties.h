@@ -40,7 +40,10 @@ public:
     void fill_heartbeat(wire::HeartbeatT* beat);
     void on_beat(const wire::HeartbeatReplyT& reply);
     void on_beat_lost();
+    // Tells metad, page by page, which chunks are here: at each start, to each new leader, every hour,
+    // and when a disk fails.
     void report_holdings();
+
     Nanos cluster_time() const;
 
 private:

@@ -205,7 +205,8 @@ void ConfigService::answer_report(const Report& report) {
 }
 
 // The members that go on without the failed ones, the primary first; all of them if none is lost, and
-// nobody if it must wait: below min_write_replicas no member is removed.
+// nobody if it must wait: below min_write_replicas no member is removed that has a copy. (Where one
+// without is removed, writes wait until it is filled again: chunkd's plan_write.)
 std::vector<NodeId> ConfigService::survivors(const ChunkRow& row,
                                              const wire::MemberFailureT& failure) const {
     const uint32_t least = std::max(1u, leader_.state.cluster().min_write_replicas);
@@ -226,8 +227,12 @@ std::vector<NodeId> ConfigService::survivors(const ChunkRow& row,
         return kept;
     }
     if (lost.empty() || kept.size() >= least) return kept;
-    // The primary is the one that is cut off if all the others are well: it hands over [37].
-    const bool others_well = std::all_of(lost.begin(), lost.end(), usable);
+    // Without a copy they protect nothing, and could only hold up that they are filled again.
+    if (static_cast<Errc>(failure.errc) == Errc::not_found) return kept;
+    // The primary is the one that is cut off if all the others are well: it hands over [37]. Two that
+    // lost power at once have leases still.
+    const bool others_well =
+        std::all_of(lost.begin(), lost.end(), [this](NodeId node) { return leader_.heard(node); });
     return others_well && lost.size() >= least ? lost : std::vector<NodeId>{};
 }
 

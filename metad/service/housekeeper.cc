@@ -26,6 +26,10 @@ void Housekeeper::tick() {
     repair();
 }
 
+void Housekeeper::joined() {
+    if (!sessions_.recovering()) repair();
+}
+
 // Not at once: who has just looked a name up that a rename has replaced may be about to open it, and
 // must find what it has looked up.
 void Housekeeper::free_orphans() {
@@ -80,13 +84,10 @@ void Housekeeper::order_fill(const ChunkRow& row) {
             ++it;
         }
     }
-    wire::OrderT order;
-    order.number = ++leader_.last_order;
-    order.kind = wire::OrderKind::fill_joiner;
-    order.term = leader_.term.value;
-    order.node = row.joiner.value;
-    order.grant = std::make_unique<wire::ChunkGrantT>(StateMachine::to_grant(row));
-    primary->orders.emplace(order.number, std::move(order));
+    leader_.order(*primary,
+                  wire::OrderKind::fill_joiner,
+                  std::make_unique<wire::ChunkGrantT>(StateMachine::to_grant(row)),
+                  row.joiner);
 }
 
 // The one thing to do next for a chunk that has too few members; nothing if it must wait.
@@ -166,7 +167,15 @@ void Housekeeper::repair() {
     std::vector<wire::ConfigChangeT> changes;
     const uint32_t wanted = leader_.state.cluster().default_replicas;
     for (uint32_t members = 1; members < wanted && changes.size() < kChunksPerBeat; ++members) {
-        repair_page(leader_.state.under_replicated(members, ChunkId{}, kChunksPerBeat), &changes);
+        const auto first = leader_.state.under_replicated(members, ChunkId{}, kChunksPerBeat);
+        repair_page(first, &changes);
+        if (first.size() < kChunksPerBeat) continue;
+        // Those may all have to wait for something; the others get their turn.
+        ChunkId& cursor = repair_cursors_[members];
+        cursor = std::max(cursor, first.back().id);
+        const auto more = leader_.state.under_replicated(members, cursor, kChunksPerBeat);
+        repair_page(more, &changes);
+        cursor = more.size() < kChunksPerBeat ? ChunkId{} : more.back().id;
     }
     if (changes.empty()) replace_offline(&changes);
     if (changes.empty()) return;

@@ -18,6 +18,8 @@ public:
         : leader_(leader), configs_(configs), sessions_(sessions) {}
 
     void tick();  // every beat, when recovered
+    // A joiner was filled, or given up: the next one can be.
+    void joined();
 
 private:
     void free_orphans();
@@ -37,6 +39,7 @@ private:
     bool cleanup_running_ = false;
     bool repair_running_ = false;
     std::map<ChunkId, NodeId> joins_;  // that we know to be under way
+    std::map<uint32_t, ChunkId> repair_cursors_;  // by the number of members
     ChunkId offline_cursor_;
 };
 

@@ -2,7 +2,9 @@
 #include "metad/service/leader.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "common/base/limits.h"
 #include "common/wire/codec.h"
 
 namespace lumeofs::metad {
@@ -71,6 +73,36 @@ void Leader::propose(wire::CommandOpUnion op, std::function<void(Result<wire::Me
     });
 }
 
+uint64_t Leader::order(LiveNode& node,
+                       wire::OrderKind kind,
+                       std::unique_ptr<wire::ChunkGrantT> grant,
+                       NodeId about) {
+    wire::OrderT order;
+    order.number = ++last_order_;
+    order.kind = kind;
+    order.term = term.value;
+    order.node = about.value;
+    order.grant = std::move(grant);
+    node.orders.emplace(order.number, std::move(order));
+    if (!std::exchange(node.called, true)) {
+        loop.at_end_of_batch(guarded([this, id = node.node] { call(id); }));
+    }
+    return last_order_;
+}
+
+// It answers with a heartbeat, which fetches its orders: the next beat may be a second away.
+void Leader::call(NodeId id) {
+    LiveNode* called = node(id);
+    if (!called) return;
+    called->called = false;
+    if (!called->peer) return;
+    wire::LeaderHelloT hello;
+    hello.term = term.value;
+    hello.node = settings.self.value;
+    called->peer->push(static_cast<uint16_t>(Method::leader_hello),
+                       wire::encode<wire::LeaderHello>(hello));
+}
+
 LiveSession* Leader::session(SessionId id) {
     auto it = sessions.find(id);
     return it == sessions.end() || it->second.ending ? nullptr : &it->second;
@@ -88,6 +120,10 @@ bool Leader::may_serve(NodeId id) const {
 
 bool Leader::usable(NodeId id) const {
     return may_serve(id) && nodes.at(id).last_beat != 0;
+}
+
+bool Leader::heard(NodeId id) const {
+    return usable(id) && loop.now() - nodes.at(id).last_beat < kBeat + kBeat / 2;
 }
 
 wire::NodeState Leader::state_of(NodeId id) const {

@@ -80,6 +80,7 @@ struct LiveNode {
     std::vector<wire::DiskInfoT> disks;
     std::map<ChunkId, Epoch> removals;  // configurations without it that it must acknowledge
     std::map<uint64_t, wire::OrderT> orders;
+    bool called = false;                // will be asked, at the end of this turn, to fetch its orders
 };
 
 class Leader : public std::enable_shared_from_this<Leader> {
@@ -102,7 +103,6 @@ public:
     std::map<NodeId, LiveNode> nodes;
     LeaseTable leases;
     ReadLeases readers;
-    uint64_t last_order = 0;
 
     // Proposes with a fresh time stamp. `done` is not called any more once leadership is lost.
     void propose(wire::CommandOpUnion op, std::function<void(Result<wire::MetaReplyT>)> done);
@@ -117,11 +117,20 @@ public:
         };
     }
 
+    // Gives the node an order: it comes with its heartbeats, of which the next is soon, until it is
+    // reported done. The number.
+    uint64_t order(LiveNode& node,
+                   wire::OrderKind kind,
+                   std::unique_ptr<wire::ChunkGrantT> grant,
+                   NodeId about = {});
+
     // nullptr if there is no such session, or it is ending.
     LiveSession* session(SessionId id);
     LiveNode* node(NodeId id);
     // Its lease runs and it has not said goodbye: it may be given work.
     bool usable(NodeId id) const;
+    // Usable, and not only by a lease that its death did not end: its last beat has come.
+    bool heard(NodeId id) const;
     // It may still be serving what it was told to.
     bool may_serve(NodeId id) const;
     wire::NodeState state_of(NodeId id) const;
@@ -131,8 +140,10 @@ public:
 
 private:
     void send_recall(const PendingRecall& recall);
+    void call(NodeId id);
 
     int64_t last_time_ = 0;
+    uint64_t last_order_ = 0;
 };
 
 // An encoded MetaReply that says what went wrong.

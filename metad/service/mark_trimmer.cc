@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "common/base/log.h"
-#include "common/wire/codec.h"
 
 namespace lumeofs::metad {
 namespace {
@@ -66,22 +65,11 @@ void MarkTrimmer::order(const ChunkRow& row, Copies* copies) {
         if (copy.epoch >= wanted || !node || !leader_.usable(id)) continue;
         if (node->orders.contains(copy.order)) continue;  // when it is done there will be another
         if (node->orders.size() >= kOrdersPerNode) continue;
-        wire::OrderT order;
-        order.number = ++leader_.last_order;
-        order.kind = wire::OrderKind::adopt;
-        order.term = leader_.term.value;
-        order.grant = std::make_unique<wire::ChunkGrantT>(StateMachine::to_grant(row));
-        copy.order = order.number;
+        copy.order =
+            leader_.order(*node,
+                          wire::OrderKind::adopt,
+                          std::make_unique<wire::ChunkGrantT>(StateMachine::to_grant(row)));
         copy.ordered = row.epoch;
-        node->orders.emplace(order.number, std::move(order));
-        // It answers with a heartbeat, which fetches the order: the next beat may be a second away.
-        wire::LeaderHelloT hello;
-        hello.term = leader_.term.value;
-        hello.node = leader_.settings.self.value;
-        if (node->peer) {
-            node->peer->push(static_cast<uint16_t>(Method::leader_hello),
-                             wire::encode<wire::LeaderHello>(hello));
-        }
     }
 }
 

@@ -6,6 +6,7 @@
 #include "common/wire/method.h"
 #include "metad/service/admin_service.h"
 #include "metad/service/config_service.h"
+#include "metad/service/copy_checks.h"
 #include "metad/service/housekeeper.h"
 #include "metad/service/mark_trimmer.h"
 #include "metad/service/namespace_service.h"
@@ -30,13 +31,17 @@ struct MetadService::Leadership {
           configs(*leader),
           sessions(*leader, configs),
           marks(*leader, configs),
+          copies(*leader),
           names(*leader, sessions, [this] { marks.tick(); }),
           nodes(*leader,
                 configs,
                 {[this] { sessions.tick(); },
                  [this](NodeId node, ChunkId chunk, Epoch epoch) {
                      marks.adopted(node, chunk, epoch);
-                 }}),
+                 },
+                 [this] { housekeeper.joined(); },
+                 [this](const wire::ChunkReportT& report) { copies.reported(report); },
+                 [this](ChunkId chunk) { copies.done(chunk); }}),
           housekeeper(*leader, configs, sessions),
           quick(loop),
           slow(loop) {
@@ -47,6 +52,7 @@ struct MetadService::Leadership {
         slow.repeat(kBeat, [this] {
             housekeeper.tick();
             marks.tick();
+            copies.tick();
         });
     }
 
@@ -54,6 +60,7 @@ struct MetadService::Leadership {
     ConfigService configs;
     SessionService sessions;
     MarkTrimmer marks;
+    CopyChecks copies;
     NamespaceService names;
     NodeService nodes;
     Housekeeper housekeeper;

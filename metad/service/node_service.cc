@@ -68,7 +68,10 @@ void NodeService::dispatch(const std::shared_ptr<RpcPeer>& peer,
     } else if (const auto* members = request.op.AsReportMembers()) {
         configs_.report_members(*members, answer);
     } else if (const auto* join = request.op.AsJoinDone()) {
-        configs_.join_done(*join, answer);
+        configs_.join_done(*join, [this, answer](const wire::ConfigReplyT& reply) {
+            answer(reply);
+            events_.joined();
+        });
     } else if (const auto* get = request.op.AsGetConfigs()) {
         answer(get_configs(*get));
     } else if (const auto* report = request.op.AsChunkReport()) {
@@ -202,6 +205,7 @@ void NodeService::finish_orders(LiveNode& node, const std::vector<uint64_t>& don
     wire::ApplyGarbageDoneT command;
     command.node = node.node.value;
     std::vector<std::pair<ChunkId, Epoch>> adopted;
+    std::vector<ChunkId> checked;
     for (uint64_t number : done) {
         auto it = node.orders.find(number);
         if (it == node.orders.end()) continue;
@@ -210,10 +214,13 @@ void NodeService::finish_orders(LiveNode& node, const std::vector<uint64_t>& don
             command.chunks.push_back(grant.chunk);
         } else if (it->second.kind == wire::OrderKind::adopt) {
             adopted.emplace_back(ChunkId{grant.chunk}, Epoch{grant.epoch});
+        } else if (it->second.kind == wire::OrderKind::check_copies) {
+            checked.push_back(ChunkId{grant.chunk});
         }
         node.orders.erase(it);
     }
     for (const auto& [chunk, epoch] : adopted) events_.adopted(node.node, chunk, epoch);
+    for (ChunkId chunk : checked) events_.checked(chunk);
     if (command.chunks.empty()) return;
     wire::CommandOpUnion op;
     op.Set(std::move(command));
@@ -231,14 +238,10 @@ void NodeService::give_orders(LiveNode& node, wire::HeartbeatReplyT* reply) {
         for (const GarbageRow& row :
              leader_.state.garbage_of_node(node.node, ChunkId{}, kOrdersPerBeat)) {
             if (ordered.contains(row.chunk.value)) continue;
-            wire::OrderT order;
-            order.number = ++leader_.last_order;
-            order.kind = wire::OrderKind::remove_chunk;
-            order.term = leader_.term.value;
-            order.grant = std::make_unique<wire::ChunkGrantT>();
-            order.grant->chunk = row.chunk.value;
-            order.grant->epoch = row.epoch.value;
-            node.orders.emplace(order.number, std::move(order));
+            auto grant = std::make_unique<wire::ChunkGrantT>();
+            grant->chunk = row.chunk.value;
+            grant->epoch = row.epoch.value;
+            leader_.order(node, wire::OrderKind::remove_chunk, std::move(grant));
         }
     }
     // Removals last: nobody waits for them.
@@ -265,7 +268,7 @@ wire::ConfigReplyT NodeService::get_configs(const wire::GetConfigsT& op) {
 }
 
 // What a node holds: told what it does not know yet. Copies of deleted chunks become garbage; chunks
-// that nobody knows are left alone [19].
+// that nobody knows are left alone [19]. What it should hold and does not is looked into.
 wire::ConfigReplyT NodeService::chunk_report(const wire::ChunkReportT& op) {
     wire::ConfigReplyT reply;
     std::vector<std::pair<ChunkId, Epoch>> unknown;
@@ -280,6 +283,7 @@ wire::ConfigReplyT NodeService::chunk_report(const wire::ChunkReportT& op) {
         }
     }
     configs_.condemn_deleted(NodeId{op.node}, unknown);
+    events_.reported(op);
     return reply;
 }
 

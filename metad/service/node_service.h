@@ -17,6 +17,9 @@ public:
     struct Events {
         std::function<void()> beat;  // after each heartbeat: somebody may wait for what it said
         std::function<void(NodeId, ChunkId, Epoch)> adopted;  // durably, by an order
+        std::function<void()> joined;  // or a joiner was given up
+        std::function<void(const wire::ChunkReportT&)> reported;
+        std::function<void(ChunkId)> checked;  // its primary has asked the members, by an order
     };
     NodeService(Leader& leader, ConfigService& configs, Events events)
         : leader_(leader), configs_(configs), events_(std::move(events)) {}

@@ -159,7 +159,7 @@ private:
             static_cast<uint64_t>(random_.chance(1, 4) ? 60 * kSecond : 8 * kSecond)));
     }
 
-    static constexpr uint64_t kKinds = 12;
+    static constexpr uint64_t kKinds = 13;
     void fire(uint64_t kind) {
         Process& a = any();
         Process& b = any();
@@ -215,9 +215,21 @@ private:
                 }
                 return;
             }
+            case 12:
+                return lose_disk(cluster_.chunkd(random_.below(kChunkds)));
             default:
                 return;
         }
+    }
+
+    // One node loses its disk and comes back without a chunk: nothing that was acknowledged may be
+    // lost by it, whatever else happens. Once in a run, which is all that two copies can bear.
+    void lose_disk(Process& chunkd) {
+        if (disk_lost_ || chunkd.loop == nullptr) return;
+        disk_lost_ = true;
+        crash(chunkd, true);
+        chunkd.disk->lose_tree("/data/store");
+        LFS_LOG(debug, "{} has lost its disk", chunkd.name);
     }
 
     // Sizes wait for a leader while bytes go on to the chunkds; then their client dies.
@@ -345,6 +357,7 @@ private:
     std::vector<bool> going_;
     uint64_t kinds_ = 0;
     bool quick_ = false;
+    bool disk_lost_ = false;
     uint64_t faults_ = 0;
 };
 

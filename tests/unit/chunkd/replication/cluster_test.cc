@@ -131,14 +131,7 @@ TEST_CASE("a joiner is filled under writes and becomes a member") {
     for (uint64_t i = 0; i < 8; ++i) {
         REQUIRE(c.write(kX, i * 300'000, fill(static_cast<char>('a' + i), 300'000)) == Errc::ok);
     }
-    c.metad.rows[kX].joiner = 14;
-    wire::OrderT order;
-    order.number = 1;
-    order.kind = wire::OrderKind::fill_joiner;
-    order.term = 1;
-    order.node = 14;
-    order.grant = std::make_unique<wire::ChunkGrantT>(c.metad.rows[kX]);
-    c.metad.orders.push_back(order);
+    c.metad.order_fill(kX, 14);
     uint64_t writes = 0;
     while (c.metad.joins == 0 && writes < 500) {
         REQUIRE(c.write(kX, (writes % 24) * 100'000 + 50, fill('z', 500)) == Errc::ok);
@@ -152,6 +145,72 @@ TEST_CASE("a joiner is filled under writes and becomes a member") {
     CHECK(c.raw(14, kX, 0, 2'400'000) == c.raw(11, kX, 0, 2'400'000));
     c.run_for(kSecond);
     CHECK(c.read(14, kX, 0, 100).bytes == fill('q', 100));
+}
+
+TEST_CASE("a member of two that lost its copy is filled again, and no write is answered before") {
+    for (const bool primary : {false, true}) {
+        INFO("the primary loses it: " << primary);
+        Cluster c;
+        c.metad.chunk(kX, {11, 12});
+        REQUIRE(c.write(kX, 0, fill('a', 200'000)) == Errc::ok);
+        const uint64_t lost = primary ? 11 : 12;
+        const uint64_t other = primary ? 12 : 11;
+        c.lose_disk(lost);
+        c.start(lost);
+        c.wait_serving(lost);
+        c.run_for(2 * kSecond);
+        auto first = c.send(11, c.grant(kX, 100), 5000, fill('b'));  // here it is noticed
+        CHECK(c.loop.run_until(
+            [&] { return c.metad.rows[kX].members == std::vector<uint64_t>{other}; }, 10 * kSecond));
+        c.run_for(kSecond);
+        CHECK(first->answered);
+        CHECK(first->errc() != Errc::ok);
+        CHECK(c.read(other, kX, 0, 10).bytes == fill('a', 10));
+        auto write = c.send(other, c.grant(kX, 100), 5000, fill('b'));
+        auto repeat = c.send(other, c.grant(kX, 100), 5000, fill('b'), c.last_write - 1);
+        c.run_for(5 * kSecond);
+        CHECK(!write->answered);
+        CHECK(!repeat->answered);
+        c.metad.order_fill(kX, lost);
+        REQUIRE(c.joined(1));
+        c.run_for(kSecond);
+        CHECK(c.write(kX, 0, fill('c')) == Errc::ok);
+        CHECK(c.raw(lost, kX, 0, 200'000) == c.raw(other, kX, 0, 200'000));
+    }
+}
+
+TEST_CASE("a member without a copy of a chunk that was never written lacks nothing") {
+    Cluster c;
+    c.metad.chunk(kX, {11, 12});
+    c.metad.order_fill(kX, 13);
+    REQUIRE(c.joined(1));
+    c.kill(11);
+    c.metad.change_members(kX, {13, 12});  // a copy that was filled from nothing, and none
+    CHECK(c.write(kX, 0, fill('a')) == Errc::ok);
+    CHECK(c.metad.rows[kX].members == std::vector<uint64_t>{13, 12});
+    for (uint64_t node : {12, 13}) CHECK(c.raw(node, kX, 0, 6000) == fill('a'));
+}
+
+TEST_CASE("a joiner knows of the undecided writes whose bytes it was filled with") {
+    Cluster c;
+    c.metad.chunk(kX, {11, 12});
+    REQUIRE(c.write(kX, 0, fill('a', 100'000)) == Errc::ok);
+    REQUIRE(c.write(kX, 90'000, fill('a', 100)) == Errc::ok);  // says that the first is committed
+    c.kill(12);
+    auto write = c.send(11, c.grant(kX, 100), 10'000, fill('b'));
+    c.run_for(kSecond);
+    REQUIRE(!write->answered);
+    c.metad.order_fill(kX, 13);
+    REQUIRE(c.joined(1));
+    c.kill(11);  // before it settled anything with the new member
+    CHECK(c.raw(13, kX, 10'000, 6000) == fill('b'));
+    c.start(12);
+    c.wait_serving(12);
+    c.run_for(3 * kSecond);
+    c.metad.change_members(kX, {12, 13});
+    CHECK(c.write(kX, 50'000, fill('c')) == Errc::ok);
+    CHECK(c.raw(12, kX, 10'000, 6000) == fill('a'));  // nobody was promised the other bytes
+    CHECK(c.raw(12, kX, 0, 100'000) == c.raw(13, kX, 0, 100'000));
 }
 
 TEST_CASE("a late message does not make a removed chunk again [19]") {

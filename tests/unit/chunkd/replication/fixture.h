@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <string>
@@ -25,6 +26,7 @@ namespace lumeofs::replication_test {
 using client_test::FakeLoop;
 
 inline constexpr Nanos kLease = kNodeLease;
+inline constexpr uint32_t kMinWriteReplicas = 2;
 
 class FakeMetad {
 public:
@@ -71,6 +73,21 @@ public:
         nodes[node].removals[id] = false;
         waiting.push_back({next, {node}, std::move(done)});
         settle_changes();
+    }
+    // A new configuration with the same members or others, in force at once.
+    void change_members(uint64_t id, std::vector<uint64_t> members) {
+        rows[id].members = std::move(members);
+        ++rows[id].epoch;
+    }
+    void order_fill(uint64_t id, uint64_t joiner) {
+        rows[id].joiner = joiner;
+        wire::OrderT order;
+        order.number = ++last_order_;
+        order.kind = wire::OrderKind::fill_joiner;
+        order.term = 1;
+        order.node = joiner;
+        order.grant = std::make_unique<wire::ChunkGrantT>(rows[id]);
+        orders.push_back(order);
     }
     void settle_changes() {
         for (size_t i = 0; i < waiting.size();) {
@@ -141,6 +158,7 @@ private:
         answer.cluster_id_low = 2;
         answer.fenced_sessions = fences;
         answer.fence_number = fences.size();
+        answer.min_write_replicas = kMinWriteReplicas;
         answer.nodes_version = nodes.size();
         add_nodes(&answer.nodes);
         reply<wire::RegisterReply>(request, answer);
@@ -154,6 +172,10 @@ private:
         }
         for (uint64_t id : op.acked_removals) node.removals[id] = true;
         node.acked_fence = op.acked_fence;
+        std::erase_if(orders, [&op](const wire::OrderT& order) {
+            return std::find(op.done_orders.begin(), op.done_orders.end(), order.number) !=
+                   op.done_orders.end();
+        });
         answer.sent_ns = op.sent_ns;
         answer.term = 1;
         answer.nodes_version = nodes.size();
@@ -180,7 +202,9 @@ private:
     void on_report(const RpcRequest& request, const wire::ReportMembersT& op) {
         for (const auto& failure : op.failures) {
             const wire::ChunkGrantT& row = rows[failure->chunk];
-            const bool current = row.epoch == failure->epoch && row.members.size() > 2;
+            const bool lost = static_cast<Errc>(failure->errc) == Errc::not_found;
+            const bool current = row.epoch == failure->epoch &&
+                                 (lost || row.members.size() > kMinWriteReplicas);
             if (current) {
                 remove_member(failure->chunk,
                               failure->failed.front(),
@@ -217,6 +241,7 @@ private:
     InprocTransport transport_;
     std::unique_ptr<RpcServer> server_;
     uint64_t last_incarnation_ = 0;
+    uint64_t last_order_ = 0;
     std::vector<Responder> held_;
 };
 
@@ -270,6 +295,13 @@ struct Cluster {
         disks[id]->power_cut(seed);
         servers.erase(id);
         disks[id]->power_on();
+    }
+    void lose_disk(uint64_t id) {
+        servers.erase(id);
+        disks[id] = std::make_unique<sim::SimDisk>();
+    }
+    bool joined(int count) {
+        return loop.run_until([&] { return metad.joins == count; }, 20 * kSecond);
     }
     void run_for(Nanos time) { loop.run_for(time); }
     replication::ChunkReplica* replica(uint64_t id, uint64_t chunk) {

@@ -21,7 +21,7 @@ Configuration config_of(uint64_t epoch, std::vector<ShrinkMark> marks = {}) {
 struct Facts {
     Configuration ours = config_of(5);
     Configuration grant = config_of(5);
-    OwnFacts own{NodeId{1}, nullptr, Role::serving, true, false};
+    OwnFacts own{NodeId{1}, nullptr, Role::serving, true, false, false};
     WriteFacts write;
     ReadFacts read;
 
@@ -103,6 +103,17 @@ TEST_CASE("repeats, roles and newer configurations") {
         f.write.checksum_count = piece_count(0, kForwardMax + 1);
         CHECK(f.plan().step == Step::redirect);
     }
+}
+
+TEST_CASE("with fewer members than min_write_replicas nothing is done, nor said to be done") {
+    Facts few;
+    few.own.few_members = true;
+    CHECK(few.plan().step == Step::wait);
+    few.write.known_done = true;
+    CHECK(few.plan().step == Step::wait);
+    few.write.full_up = true;
+    CHECK(few.refused() == Errc::busy);
+    CHECK(few.plan_a_read().step == Step::serve);
 }
 
 TEST_CASE("reads: undecided ranges only at the primary, older epochs if nothing was cut") {

@@ -37,12 +37,14 @@ private:
     Machine& machine_;
 };
 
-// The cluster of the namespace tests with its chunkds 11, 12 and 13 registered, well, and with room.
+// The cluster of the namespace tests with its chunkds 11, 12 and 13 registered, well, and with room; its
+// sessions are attached.
 struct LeaderFixture {
     LeaderFixture() : consensus(loop, fs) {
         for (uint64_t id : fs.nodes) register_node(id);
         leader = std::make_shared<Leader>(loop, consensus, *fs.sm, ServiceSettings{}, Prng(1));
         for (uint64_t id : fs.nodes) revive(id);
+        for (auto& [id, session] : leader->sessions) session.attached = true;
     }
     void register_node(uint64_t id) {
         wire::ApplyNodeT op;
