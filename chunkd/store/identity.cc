@@ -138,18 +138,32 @@ Status check_owner(const Identity& identity, const StoreOptions& options) {
     return ok_status();
 }
 
+std::vector<std::string> record_paths(const StoreOptions& options) {
+    std::vector<std::string> paths;
+    for (const std::string& dir : options.dirs) paths.push_back(dir + "/disks");
+    if (!options.record_path.empty()) paths.push_back(options.record_path);
+    return paths;
+}
+
+// What to do about a disk that will not come back. The records cannot be edited: they are summed.
+std::string forget_advice(const StoreOptions& options) {
+    std::string text = "If the disk is lost for good, delete the records, which are written anew:";
+    for (const std::string& path : record_paths(options)) text += " " + path;
+    return text;
+}
+
 Status check_new_dir(FileSystem& fs,
+                     const StoreOptions& options,
                      const std::string& dir,
                      const std::map<std::string, RecordedDisk>& record) {
     for (const auto& [uuid, disk] : record) {
         if (disk.dir != dir) continue;
         return Status(
             Errc::config,
-            fmt::format("disk missing: {} should hold disk {}, but it is empty. Is it mounted? "
-                        "If the disk is lost for good, remove its line from the records "
-                        "('disks') or use another directory",
+            fmt::format("disk missing: {} should hold disk {}, but it is empty. Is it mounted? {}",
                         dir,
-                        uuid));
+                        uuid,
+                        forget_advice(options)));
     }
     LFS_ASSIGN(auto names, fs.list(dir));
     for (const std::string& name : names) {
@@ -168,7 +182,8 @@ Status check_new_dir(FileSystem& fs,
     return ok_status();
 }
 
-Status check_all_there(const std::map<std::string, RecordedDisk>& record,
+Status check_all_there(const StoreOptions& options,
+                       const std::map<std::string, RecordedDisk>& record,
                        const std::vector<ClaimedDisk>& claimed) {
     for (const auto& [uuid, disk] : record) {
         const bool found =
@@ -179,10 +194,10 @@ Status check_all_there(const std::map<std::string, RecordedDisk>& record,
             return Status(
                 Errc::config,
                 fmt::format("disk missing: this node has disk {} (last seen at {}), but no "
-                            "configured directory holds it. Add its directory, or remove its "
-                            "line from the records ('disks') if it is lost for good",
+                            "configured directory holds it. Add its directory. {}",
                             uuid,
-                            disk.dir));
+                            disk.dir,
+                            forget_advice(options)));
         }
     }
     return ok_status();
@@ -196,10 +211,7 @@ Status write_records(FileSystem& fs,
         text += fmt::format("disk {} {}\n", item.identity.uuid_text(), item.identity.dir);
     }
     text = with_sum(std::move(text));
-    std::vector<std::string> paths;
-    for (const ClaimedDisk& item : claimed) paths.push_back(item.identity.dir + "/disks");
-    if (!options.record_path.empty()) paths.push_back(options.record_path);
-    for (const std::string& path : paths) {
+    for (const std::string& path : record_paths(options)) {
         auto old = read_file(fs, path, kSmallFileMax);
         if (old.is_ok() && as_text(*old) == text) continue;
         LFS_TRY(replace_file(fs, path, as_view(text)));
@@ -245,7 +257,7 @@ Result<std::vector<ClaimedDisk>> claim_disks(FileSystem& fs, const StoreOptions&
                 LFS_TRY(write_identity(fs, disk.identity));
             }
         } else {
-            LFS_TRY(check_new_dir(fs, dir, record));
+            LFS_TRY(check_new_dir(fs, options, dir, record));
             disk.identity = {dir,
                              random.next(),
                              random.next(),
@@ -265,7 +277,7 @@ Result<std::vector<ClaimedDisk>> claim_disks(FileSystem& fs, const StoreOptions&
         }
         claimed.push_back(std::move(disk));
     }
-    LFS_TRY(check_all_there(record, claimed));
+    LFS_TRY(check_all_there(options, record, claimed));
     for (ClaimedDisk& disk : claimed) {
         const std::string& dir = disk.identity.dir;
         for (const char* part : {"/wal", "/home", "/index"}) LFS_TRY(fs.make_dirs(dir + part));

@@ -199,6 +199,20 @@ TEST_CASE("a disk that the node has had is missing, not empty") {
     CHECK(status.to_string().find("disk missing: /two should hold disk") != std::string::npos);
     f.options.dirs = {"/one", "/one"};
     CHECK(!f.open().is_ok());
+    // What the message says helps: the node goes on without the disk, and remembers the new one.
+    f.options.dirs = {"/one", "/two"};
+    f.options.seed = 99;  // as at every start: the new disk gets a number of its own
+    CHECK(status.to_string().find("delete the records") != std::string::npos);
+    for (const char* record : {"/one/disks", "/two/disks", "/node/disks"}) {
+        CHECK(status.to_string().find(record) != std::string::npos);
+        ignore(f.disk.remove(record), "the lost disk took its own with it");
+    }
+    status = f.open();
+    INFO(status.to_string());
+    REQUIRE(status.is_ok());
+    f.store.reset();
+    f.options.dirs = {"/one"};
+    CHECK(f.open().to_string().find("disk missing") != std::string::npos);
     // With the record outside the disks even the only disk is missed.
     StoreOptions one = small_options();
     one.record_path = "/node/disks";
