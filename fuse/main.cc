@@ -38,7 +38,7 @@ constexpr Nanos kStopPatience = 60 * kSecond;
 constexpr const char* kUsage =
     "usage: lumeofs-fuse HOST[:PORT][,HOST...][:/PATH] DIR [-f] [-o OPTION[,OPTION...]]\n"
     "options: ro soft timeo=SECONDS subdir=/PATH read_ahead_mb=N dirty_mb=N cache_mb=N\n"
-    "         log_level=LEVEL log_file=FILE status_file=FILE allow_other and those of mount(8)\n";
+    "         kernel_cache_ms=N log_level=LEVEL log_file=FILE status_file=FILE allow_other and those of mount(8)\n";
 
 // The write end of the pipe on which the parent waits for one byte: the exit status.
 int g_parent = -1;
@@ -215,7 +215,6 @@ int run(const MountOptions& options) {
     NngTransport transport(loop);
     client::ClientOptions client_options = options.client;
     client_options.host = host_name();
-    client_options.kernel_time = client::kKernelTime;
     std::unique_ptr<client::Vfs> vfs;
     loop.run_and_wait([&] {
         vfs = std::make_unique<client::Vfs>(loop, transport, Prng(seed), client_options);

@@ -50,7 +50,12 @@ Status apply_number(const std::string& name, const std::string& value, MountOpti
         uint64_t low, high;
     };
     constexpr Row kRows[] = {
-        {"timeo", 1, 86'400}, {"read_ahead_mb", 0, 1'024}, {"dirty_mb", 1, 4'096}, {"cache_mb", 1, 65'536}};
+        {"timeo", 1, 86'400},
+        {"read_ahead_mb", 0, 1'024},
+        {"dirty_mb", 1, 4'096},
+        {"cache_mb", 1, 65'536},
+        {"kernel_cache_ms", 0, 1'000},
+    };
     for (const Row& row : kRows) {
         if (name != row.name) continue;
         uint64_t number = 0;
@@ -63,6 +68,9 @@ Status apply_number(const std::string& name, const std::string& value, MountOpti
         if (name == "read_ahead_mb") options->client.read_ahead_max = number << 20;
         if (name == "dirty_mb") options->client.dirty_limit = number << 20;
         if (name == "cache_mb") options->client.cache_limit = number << 20;
+        if (name == "kernel_cache_ms") {
+            options->client.kernel_time = static_cast<Nanos>(number) * kMillisecond;
+        }
         return ok_status();
     }
     return Status(Errc::not_found);
@@ -132,6 +140,7 @@ Status parse_source(const std::string& source, client::ClientOptions* options) {
 Result<MountOptions> parse_mount_options(const std::vector<std::string>& args) {
     MountOptions options;
     options.log.program = "lumeofs-fuse";
+    options.client.kernel_time = client::kKernelTime;
     std::vector<std::string> places;
     for (size_t i = 0; i < args.size(); ++i) {
         const std::string& arg = args[i];

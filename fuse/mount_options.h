@@ -3,9 +3,10 @@
 //
 //   lumeofs-fuse HOST[:PORT][,HOST…][:/PATH] DIR [-f] [-o OPTION[,OPTION…]]
 //
-// Options: ro, rw, soft, timeo=SECONDS, read_ahead_mb=N, dirty_mb=N, cache_mb=N, log_level=L,
-// log_file=F, subdir=/PATH, and those of mount(8) and FUSE that are passed on (allow_other, dev,
-// nodev, suid, nosuid, exec, noexec, …). _netdev, noauto, user, x-* and the like mean nothing here.
+// Options: ro, rw, soft, timeo=SECONDS, read_ahead_mb=N, dirty_mb=N, cache_mb=N, kernel_cache_ms=N,
+// log_level=L, log_file=F, status_file=F, subdir=/PATH, and those of mount(8) and FUSE that are passed
+// on (allow_other, dev, nodev, suid, nosuid, exec, noexec, …). _netdev, noauto, user, x-* and the like
+// mean nothing here.
 // Unknown options are refused with a line that names them. Plain values.
 #pragma once
 
