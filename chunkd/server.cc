@@ -99,9 +99,14 @@ Status ChunkdServer::open_store() {
     if (config_.reserve_min_bytes != UINT64_MAX) {
         options.reserve_min_bytes = config_.reserve_min_bytes;
     }
-    // The disk has said why. metad learns what is not held any more.
+    // The disk has said why. metad learns what is not held any more; the last disk takes us with it,
+    // and what is on it may be whole when we are started again.
     options.on_disk_failed = [this](uint32_t, const Status&) {
-        if (duties_ && driver_->started()) duties_->report_holdings();
+        if (stopped_ || !duties_) return;
+        if (!store_->usable()) return fail(Status(Errc::io, "no usable disk is left"));
+        if (!driver_->started()) return;
+        driver_->disk_failed();
+        duties_->report_holdings();
     };
     options.on_bad_block = [this](const store::BadBlock& bad) {
         LFS_LOG(warn, "chunk {} block {}: checksum does not match", bad.chunk.value, bad.block);
@@ -191,6 +196,7 @@ void ChunkdServer::fail(const Status& status) {
     LFS_LOG(error, "{}", status.to_string());
     stopped_ = true;
     housekeeping_.stop();
+    if (driver_) driver_->stop();
     if (metad_) metad_->stop(false, {});
     env_.loop.post([this, status, alive = std::weak_ptr<char>(alive_)] {
         if (alive.expired()) return;
@@ -215,7 +221,6 @@ void ChunkdServer::housekeeping() {
         // Bad blocks are told to on_bad_block; reading blocks the loop, so a slice is bounded.
         store_->scrub(static_cast<uint32_t>(std::min<uint64_t>(blocks, 4096)));
     }
-    if (!store_->usable()) fail(Status(Errc::io, "no usable disk is left"));
 }
 
 void ChunkdServer::stop(std::function<void()> done) {

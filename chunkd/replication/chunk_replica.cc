@@ -193,6 +193,8 @@ void ChunkReplica::enter_role() {
         if (has_ && before == Role::joiner) host_.store().track_writes(chunk_, false);
     } else if (config_.joiner == self && self) {
         role_ = Role::joiner;
+        primary_heard_at_ = host_.loop().now();
+        host_.wake(chunk_);
     } else {
         role_ = Role::outside;
     }

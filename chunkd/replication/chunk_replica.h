@@ -67,6 +67,8 @@ inline constexpr Nanos kDownPatience = 2500 * kMillisecond;
 inline constexpr Nanos kRetryDelay = 100 * kMillisecond;
 inline constexpr Nanos kReportAgain = 2 * kSecond;
 inline constexpr uint32_t kFillFailuresMax = 8;
+// A joiner whose primary says nothing for so long asks metad what has become of it.
+inline constexpr Nanos kJoinerPatience = 10 * kSecond;
 
 using ChunkAnswer = std::function<void(wire::ChunkReplyT, Buffer)>;
 
@@ -296,6 +298,7 @@ private:
     void member_durable(const WriteName& name, const Status& status);
     void when_durable(const WriteName& name, std::function<void(const Status&)> task);
     Status apply_replicate(const wire::ReplicateT& message, Buffer payload);
+    void tick_joiner(Nanos now);
     void void_whole_table();
     wire::GatheredChunkT gather_reply(const Status& durable, const Primaryship& asker);
     wire::ReplicaReplyT replica_reply(const Status& status) const;
@@ -335,6 +338,7 @@ private:
     Primaryship promised_;
     std::multimap<WriteName, std::function<void(const Status&)>> waiting_durable_;
     std::pair<Primaryship, uint64_t> filled_by_;  // joiner: who fills us, number of the filling
+    Nanos primary_heard_at_ = 0;                  // joiner; or when metad was asked last
 
     // As the primary.
     uint64_t round_ = 0;        // numbers primaryships, so that late callbacks are recognised

@@ -84,6 +84,8 @@ public:
     virtual void gather(NodeId node, ChunkId chunk, const Configuration& config, GatherDone done) = 0;
     virtual void send_commit_point(NodeId node, ChunkId chunk, const WriteName& name) = 0;
     virtual void report(ChunkId chunk, Epoch epoch, std::vector<NodeId> failed, Errc why) = 0;
+    // Asks metad for the chunk's configuration, to adopt it.
+    virtual void ask_config(ChunkId chunk) = 0;
     // Fetches these blocks from other members and writes them back; `done` when nothing more is tried.
     virtual void repair(ChunkId chunk, const std::vector<uint32_t>& blocks, StatusDone done) = 0;
 };

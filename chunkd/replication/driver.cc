@@ -66,6 +66,7 @@ void Driver::stop() {
     gathers_.clear();
     commit_points_.clear();
     reports_.clear();
+    configs_wanted_.clear();
 }
 
 // ---------------------------------------------------------------------------------------- replicas
@@ -460,26 +461,54 @@ void Driver::fill_joiner(const wire::ChunkGrantT& grant, NodeId joiner, StatusDo
     });
 }
 
+// The order is repeated as it was given: about a joiner, others know better by now.
 void Driver::check_copies(const wire::ChunkGrantT& grant, StatusDone done) {
-    adopt(grant, [this, chunk = ChunkId{grant.chunk}, done = std::move(done)](const Status& status) {
-        ChunkReplica* one = find(chunk);
-        if (!status.is_ok() || one == nullptr) return done(status);
-        one->check_copies(done);
+    auto config = from_wire(grant);
+    auto one = config.is_ok() ? replica(ChunkId{grant.chunk}) : Result<ReplicaPtr>(config.status());
+    if (!one.is_ok()) return done(one.status());
+    const std::weak_ptr<ChunkReplica> weak = *one;
+    (*one)->adopt(*config, false, [weak, done = std::move(done)](const Status& status) {
+        auto self = weak.lock();
+        if (!self) return done(Status(Errc::canceled));
+        if (!status.is_ok()) return done(status);
+        self->check_copies(done);
     });
+}
+
+// As after a restart without them, but that their configurations are known: where we are the primary,
+// the others are asked, have a copy, and metad is told that we have none.
+void Driver::disk_failed() {
+    for (ChunkId chunk : std::vector<ChunkId>(loaded_.begin(), loaded_.end())) {
+        const ReplicaPtr gone = replicas_.at(chunk);
+        if (!gone->has() || store_.has(chunk)) continue;
+        forget(chunk, Errc::io);
+        auto one = replica(chunk);
+        if (one.is_ok()) (*one)->adopt(gone->config(), false, {});
+    }
+}
+
+void Driver::forget(ChunkId chunk, Errc why) {
+    auto it = replicas_.find(chunk);
+    if (it == replicas_.end()) return;
+    const ReplicaPtr gone = it->second;
+    gone->drop(why);
+    replicas_.erase(chunk);
+    loaded_.erase(chunk);
+    active_.erase(chunk);
 }
 
 void Driver::remove_chunk(ChunkId chunk, Epoch epoch, StatusDone done) {
     removed_.add(chunk, epoch);
-    if (!store_.has(chunk)) return done(Status());
+    if (!store_.has(chunk)) {
+        forget(chunk, Errc::not_found);
+        return done(Status());
+    }
     auto one = replica(chunk);
     if (!one.is_ok()) return done(one.status());
     if ((*one)->config().epoch > epoch) {
         return done(Status(Errc::conflict, "our copy is newer than the order"));
     }
-    (*one)->drop(Errc::not_found);
-    replicas_.erase(chunk);
-    loaded_.erase(chunk);
-    active_.erase(chunk);
+    forget(chunk, Errc::not_found);
     const Status status = store_.remove(chunk, done);
     if (!status.is_ok()) done(status);
 }

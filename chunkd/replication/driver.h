@@ -70,6 +70,9 @@ public:
     // To the store's trash, if our copy is not newer than `epoch` (conflict if it is).
     void remove_chunk(ChunkId chunk, Epoch epoch, StatusDone done);
 
+    // A disk was taken out: what it held is not held any more.
+    void disk_failed();
+
     // Blocks until done: nothing under way (for a clean stop and tests).
     bool quiet() const;
     ChunkReplica* find(ChunkId chunk);  // null if not loaded
@@ -95,6 +98,7 @@ public:
     void gather(NodeId node, ChunkId chunk, const Configuration& config, GatherDone done) override;
     void send_commit_point(NodeId node, ChunkId chunk, const WriteName& name) override;
     void report(ChunkId chunk, Epoch epoch, std::vector<NodeId> failed, Errc why) override;
+    void ask_config(ChunkId chunk) override;
     void repair(ChunkId chunk, const std::vector<uint32_t>& blocks, StatusDone done) override;
 
 private:
@@ -106,6 +110,7 @@ private:
     using ReplicaPtr = std::shared_ptr<ChunkReplica>;
 
     Result<ReplicaPtr> replica(ChunkId chunk);
+    void forget(ChunkId chunk, Errc why);
     void sweep();
     void tick();
     void at_end(bool* asked, void (Driver::*run)());
@@ -113,6 +118,8 @@ private:
     void send_gather(NodeId node, std::vector<AskedGather> asked);
     void send_commit_points();
     void send_reports();
+    void send_config_requests();
+    void tell_metad(wire::NodeOpUnion op);
     void list_in_doubt(NodeId node);
     void settle_in_background();
     void answer_gather(NodeId sender, const wire::GatherT& message, Responder to);
@@ -140,9 +147,11 @@ private:
     std::map<NodeId, std::vector<AskedGather>> gathers_;
     std::map<NodeId, std::vector<wire::CommitPoint>> commit_points_;
     std::vector<wire::MemberFailureT> reports_;
+    std::vector<uint64_t> configs_wanted_;
     bool gathers_asked_ = false;
     bool points_asked_ = false;
     bool reports_asked_ = false;
+    bool configs_asked_ = false;
     std::shared_ptr<uint32_t> writes_ = std::make_shared<uint32_t>(0);  // clients' and not answered
     Nanos swept_at_ = 0;
     std::function<void()> write_decided_;

@@ -122,14 +122,33 @@ void Driver::send_reports() {
         }
         wire::NodeOpUnion op;
         op.Set(std::move(message));
-        outside_.call_metad(
-            std::move(op),
-            kReportTimeout,
-            [this, alive = std::weak_ptr<char>(alive_)](Result<wire::ConfigReplyT> reply) {
-                if (alive.expired() || !started_ || !reply.is_ok()) return;
-                adopt_all(*reply);
-            });
+        tell_metad(std::move(op));
     }
+}
+
+void Driver::ask_config(ChunkId chunk) {
+    configs_wanted_.push_back(chunk.value);
+    at_end(&configs_asked_, &Driver::send_config_requests);
+}
+
+void Driver::send_config_requests() {
+    wire::GetConfigsT message;
+    message.node = options_.self.value;
+    message.chunks = std::exchange(configs_wanted_, {});
+    wire::NodeOpUnion op;
+    op.Set(std::move(message));
+    tell_metad(std::move(op));
+}
+
+// The answer is configurations.
+void Driver::tell_metad(wire::NodeOpUnion op) {
+    outside_.call_metad(
+        std::move(op),
+        kReportTimeout,
+        [this, alive = std::weak_ptr<char>(alive_)](Result<wire::ConfigReplyT> reply) {
+            if (alive.expired() || !started_ || !reply.is_ok()) return;
+            adopt_all(*reply);
+        });
 }
 
 }  // namespace lumeofs::replication

@@ -46,6 +46,7 @@ Status ChunkReplica::follow(NodeId sender,
         plan = plan_replica(own_facts({}), facts);
     }
     if (plan.step != Step::accept) return Status(plan.errc);
+    primary_heard_at_ = host_.loop().now();
     if (joiner && config_.joiner != host_.self()) {
         config_.joiner = host_.self();  // announced under the epoch that we knew already
         enter_role();
@@ -57,11 +58,22 @@ Status ChunkReplica::follow(NodeId sender,
     return Status();
 }
 
+// The primary that made us a member, or gave us up, may have died before it told us, and the chunk may
+// be in nobody's use since.
+void ChunkReplica::tick_joiner(Nanos now) {
+    if (now - primary_heard_at_ < kJoinerPatience) return;
+    primary_heard_at_ = now;
+    host_.ask_config(chunk_);
+}
+
 Status ChunkReplica::create(bool complete, StatusDone done) {
     if (host_.was_removed(chunk_, config_.epoch)) {
         return Status(Errc::not_found, "this chunk was removed");
     }
     store::WriteRecord record;
+    if (complete && host_.store().lost(chunk_)) {
+        return Status(Errc::io, "a disk that was taken out has the copy");
+    }
     record.chunk = chunk_;
     record.kind = store::RecordKind::create;
     record.name.epoch = config_.epoch;
@@ -127,7 +139,9 @@ Status ChunkReplica::apply_replicate(const wire::ReplicateT& message, Buffer pay
         return Status(Errc::corrupt, "replicated write has a wrong form");
     }
     if (!has_) {
-        if (previous.sequence != 0) return Status(Errc::not_found, "this copy is gone");
+        // That there was no write by its name does not say that there was nothing: it may have been
+        // filled.
+        if (!message.may_create) return Status(Errc::not_found, "this copy is gone");
         LFS_TRY(create(true, {}));
     }
     if (!complete_ && message.fill == 0) return Status(Errc::not_found, "this copy was never filled");

@@ -107,6 +107,7 @@ void ChunkReplica::send_entry(Member& member, Entry& entry, uint64_t number, boo
     message.void_session = entry.void_session.value;
     message.void_write_no = entry.void_write_no;
     if (joiner) message.fill = fill_->number;
+    message.may_create = !joiner && member.gathered && !member.facts.has && member.acked_count == 0;
     member.last_sent = entry.name;
     ++member.in_flight;
     last_send_at_ = host_.loop().now();
@@ -371,6 +372,10 @@ bool ChunkReplica::tick(Nanos now) {
         }
     }
     for (Waiting& one : expired) one.second(true);
+    if (role_ == Role::joiner) {
+        tick_joiner(now);
+        return true;
+    }
     if (role_ != Role::recovering && role_ != Role::serving) return !waiting_.empty();
     const uint64_t round = round_;
     if (role_ == Role::recovering && !settling_) {

@@ -48,15 +48,17 @@ void ChunkReplica::start_recovery() {
     if (members_.empty()) settle();
 }
 
-// A new primaryship asks everybody; under writes a member without a copy shows itself. A joiner is
-// filled to its end first.
+// A new primaryship asks everybody; what is under way is settled with it. (To go by what is under way
+// is not enough: who lacks a copy now may have acknowledged all of it before.) A joiner is filled to
+// its end first.
 void ChunkReplica::check_copies(StatusDone done) {
     if (config_.primary() != host_.self()) return done(Status());
     if (fill_) return done(Status(Errc::busy, "a joiner is being filled"));
-    if (role_ == Role::serving && !window_.empty()) return done(Status());
     if (role_ == Role::serving) start_recovery();
     if (role_ == Role::serving) return done(Status());
-    wait_for_service(0, [done = std::move(done)](bool) { done(Status()); });
+    wait_for_service(0, [done = std::move(done)](bool dropped) {
+        done(dropped ? Status(Errc::canceled) : Status());
+    });
 }
 
 void ChunkReplica::ask(Member& member) {

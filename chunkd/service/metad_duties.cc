@@ -74,6 +74,7 @@ void MetadDuties::fill_heartbeat(wire::HeartbeatT* beat) {
     removals_sent_.merge(removals_);
     orders_sent_.merge(orders_done_);
     beat->acked_removals.assign(removals_sent_.begin(), removals_sent_.end());
+    beat->orders_term = term_;
     beat->done_orders.assign(orders_sent_.begin(), orders_sent_.end());
     beat->nodes_version = nodes_version_;
     beat->writes = stats.writes;
@@ -138,9 +139,10 @@ void MetadDuties::order_done(uint64_t number) {
 void MetadDuties::obey(const wire::OrderT& order, uint64_t term) {
     if (!order.grant || order.term < term_ || term < term_) return;  // of a deposed leader
     if (!orders_open_.insert(order.number).second) return;           // repeated until it is done
-    auto done = [this, number = order.number, kind = order.kind, chunk = order.grant->chunk,
+    auto done = [this, number = order.number, kind = order.kind, chunk = order.grant->chunk, term,
                  alive = std::weak_ptr<char>(alive_)](const Status& status) {
-        if (alive.expired()) return;
+        // The number means something else to the leader of another term.
+        if (alive.expired() || term != term_) return;
         if (status.is_ok()) return order_done(number);
         orders_open_.erase(number);  // tried again with the next heartbeat
         LFS_LOG(warn,
@@ -167,6 +169,7 @@ void MetadDuties::obey(const wire::OrderT& order, uint64_t term) {
 void MetadDuties::report_holdings() {
     reported_at_ = loop_.now();
     report_after_ = ChunkId{};
+    ++report_number_;
     if (reporting_) return;
     reporting_ = true;
     report_timer_.start(kReportPause, [this] { report_page(); });
@@ -192,7 +195,7 @@ void MetadDuties::report_page() {
     op.Set(std::move(report));
     needs_.call(std::move(op),
                 5 * kSecond,
-                [this, last, after, from = report_after_, alive = std::weak_ptr<char>(alive_)](
+                [this, last, after, number = report_number_, alive = std::weak_ptr<char>(alive_)](
                     Result<wire::ConfigReplyT> reply) {
                     if (alive.expired()) return;
                     if (reply.is_ok()) {
@@ -200,7 +203,7 @@ void MetadDuties::report_page() {
                             if (grant) driver_.adopt(*grant, {});
                         }
                         // Unless it was started anew meanwhile.
-                        if (report_after_ == from) {
+                        if (report_number_ == number) {
                             report_after_ = after;
                             if (last) {
                                 reporting_ = false;

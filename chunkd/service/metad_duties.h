@@ -68,6 +68,7 @@ private:
     std::set<uint64_t> orders_done_;
     std::set<uint64_t> orders_sent_;
     std::set<uint64_t> orders_open_;    // being carried out
+    uint64_t report_number_ = 0;  // rises when it begins anew
     bool reporting_ = false;
     Nanos reported_at_ = 0;
     ChunkId report_after_;

@@ -57,20 +57,60 @@ Result<std::unique_ptr<ChunkStore>> ChunkStore::open(FileSystem& fs,
         store->disks_.push_back(std::move(disk));
     }
     if (!store->usable()) return first_error;
+    LFS_TRY(store->drop_doubles());
     return store;
 }
 
 Disk* ChunkStore::find(ChunkId chunk) const {
     for (const auto& disk : disks_) {
-        if (disk->has(chunk)) return disk.get();
+        if (disk->state() == DiskState::ok && disk->has(chunk)) return disk.get();
     }
     return nullptr;
 }
 
+bool ChunkStore::lost(ChunkId chunk) const {
+    return std::any_of(disks_.begin(), disks_.end(), [chunk](const auto& disk) {
+        return disk->state() != DiskState::ok && disk->has(chunk);
+    });
+}
+
+// A disk that failed once may work again after a restart, and hold copies that were made anew on
+// another one meanwhile, under a later configuration.
+Status ChunkStore::drop_doubles() {
+    std::map<ChunkId, ChunkListing> newest;
+    std::vector<ChunkListing> older;
+    if (disks_.size() == 1) return ok_status();
+    for (const auto& disk : disks_) {
+        if (disk->state() != DiskState::ok) continue;
+        std::vector<ChunkListing> all;
+        disk->list(ChunkId{}, UINT32_MAX, all);
+        for (const ChunkListing& one : all) {
+            auto [it, first] = newest.emplace(one.chunk, one);
+            if (first) continue;
+            older.push_back(it->second.epoch < one.epoch ? it->second : one);
+            if (it->second.epoch < one.epoch) it->second = one;
+        }
+    }
+    for (const ChunkListing& one : older) {
+        LFS_LOG(warn,
+                "chunk {}: the copy of epoch {} on disk {} goes to the trash; disk {} has a later one",
+                one.chunk.value,
+                one.epoch.value,
+                one.disk,
+                newest.at(one.chunk).disk);
+        LFS_TRY(disks_[one.disk]->remove(one.chunk, {}));
+    }
+    return ok_status();
+}
+
+Status ChunkStore::absent(ChunkId chunk) const {
+    if (lost(chunk)) return Status(Errc::io, "the disk of chunk " + chunk.to_string() + " was taken out");
+    return Status(Errc::not_found, "no chunk " + chunk.to_string());
+}
+
 Result<Disk*> ChunkStore::usable_disk_of(ChunkId chunk) const {
     Disk* disk = find(chunk);
-    if (!disk) return Status(Errc::not_found, "no chunk " + chunk.to_string());
-    if (disk->state() != DiskState::ok) return disk->io_error();
+    if (!disk) return absent(chunk);
     return disk;
 }
 
@@ -81,7 +121,7 @@ Status ChunkStore::write(WriteRecord record,
     Disk* disk = find(record.chunk);
     if (!disk) {
         if (record.kind != RecordKind::create) {
-            return Status(Errc::not_found, "no chunk " + record.chunk.to_string());
+            return absent(record.chunk);
         }
         uint64_t most = 0;
         for (const auto& candidate : disks_) {

@@ -136,7 +136,8 @@ public:
     Result<uint64_t> allocated_bytes(ChunkId chunk);  // of blocks that are not holes
 
     // --- what is here ---------------------------------------------------------------------------
-    bool has(ChunkId chunk) const;
+    bool has(ChunkId chunk) const;  // on a disk that is in use
+    bool lost(ChunkId chunk) const;  // there is a copy on a disk that was taken out
     Result<ChunkMeta> meta(ChunkId chunk);
     // Named records after the durable or noted commit point, in order of application.
     Result<std::vector<InDoubt>> in_doubt(ChunkId chunk);
@@ -172,6 +173,8 @@ public:
 private:
     ChunkStore(FileSystem& fs, Loop& loop, StoreOptions options);
     Disk* find(ChunkId chunk) const;
+    Status absent(ChunkId chunk) const;
+    Status drop_doubles();
     Result<Disk*> usable_disk_of(ChunkId chunk) const;
 
     FileSystem& fs_;

@@ -10,38 +10,53 @@
 //
 // Transitions of (chunk, node): nothing -> missing (report) -> ordered (at the primary of the moment)
 // -> nothing (order done; or the node is not a member any more). Forgotten when leadership ends: the
-// nodes then report anew. single-thread: the metad loop.
+// nodes then report anew. Each turn looks at a bounded number of rows and of checks; what is left of a
+// report waits. single-thread: the metad loop.
 #pragma once
 
+#include <deque>
 #include <map>
 #include <set>
 
+#include "metad/service/config_service.h"
 #include "metad/service/leader.h"
 
 namespace lumeofs::metad {
 
 class CopyChecks {
 public:
-    explicit CopyChecks(Leader& leader) : leader_(leader) {}
+    CopyChecks(Leader& leader, ConfigService& configs) : leader_(leader), configs_(configs) {}
 
     // A page of what a node holds: all of its chunks between the first and the last of it.
     void reported(const wire::ChunkReportT& report);
     // Every beat.
     void tick();
-    // The primary has asked its members.
-    void done(ChunkId chunk);
+    // The primary has asked its members, by this order.
+    void done(NodeId primary, ChunkId chunk, uint64_t order);
     size_t pending() const { return missing_.size(); }
 
 private:
+    struct Page {
+        NodeId node;
+        ChunkId after, end;  // still to be looked at: (after, end]
+        std::set<ChunkId> held;
+    };
     struct Check {
         std::set<NodeId> nodes;
-        NodeId primary;      // that was ordered, and
-        uint64_t order = 0;  // the number of the order
+        std::set<NodeId> asked;  // of them, those that the order is about
+        NodeId primary;          // that was ordered, and
+        uint64_t order = 0;      // the number of the order
     };
+    void look();
     void order(const ChunkRow& row, Check* check);
+    void withdraw(const Check& check);
 
     Leader& leader_;
+    ConfigService& configs_;
+    std::deque<Page> pages_;
     std::map<ChunkId, Check> missing_;
+    ChunkId cursor_;
+    bool promoting_ = false;
 };
 
 }  // namespace lumeofs::metad

@@ -73,6 +73,11 @@ void Leader::propose(wire::CommandOpUnion op, std::function<void(Result<wire::Me
     });
 }
 
+size_t LiveNode::orders_of(wire::OrderKind kind) const {
+    return static_cast<size_t>(std::count_if(
+        orders.begin(), orders.end(), [kind](const auto& order) { return order.second.kind == kind; }));
+}
+
 uint64_t Leader::order(LiveNode& node,
                        wire::OrderKind kind,
                        std::unique_ptr<wire::ChunkGrantT> grant,

@@ -80,6 +80,7 @@ struct LiveNode {
     std::vector<wire::DiskInfoT> disks;
     std::map<ChunkId, Epoch> removals;  // configurations without it that it must acknowledge
     std::map<uint64_t, wire::OrderT> orders;
+    size_t orders_of(wire::OrderKind kind) const;
     bool called = false;                // will be asked, at the end of this turn, to fetch its orders
 };
 

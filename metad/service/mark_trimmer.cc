@@ -64,7 +64,7 @@ void MarkTrimmer::order(const ChunkRow& row, Copies* copies) {
         Copy& copy = (*copies)[id];
         if (copy.epoch >= wanted || !node || !leader_.usable(id)) continue;
         if (node->orders.contains(copy.order)) continue;  // when it is done there will be another
-        if (node->orders.size() >= kOrdersPerNode) continue;
+        if (node->orders_of(wire::OrderKind::adopt) >= kOrdersPerNode) continue;
         copy.order =
             leader_.order(*node,
                           wire::OrderKind::adopt,

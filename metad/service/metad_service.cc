@@ -31,7 +31,7 @@ struct MetadService::Leadership {
           configs(*leader),
           sessions(*leader, configs),
           marks(*leader, configs),
-          copies(*leader),
+          copies(*leader, configs),
           names(*leader, sessions, [this] { marks.tick(); }),
           nodes(*leader,
                 configs,
@@ -41,7 +41,9 @@ struct MetadService::Leadership {
                  },
                  [this] { housekeeper.joined(); },
                  [this](const wire::ChunkReportT& report) { copies.reported(report); },
-                 [this](ChunkId chunk) { copies.done(chunk); }}),
+                 [this](NodeId primary, ChunkId chunk, uint64_t order) {
+                     copies.done(primary, chunk, order);
+                 }}),
           housekeeper(*leader, configs, sessions),
           quick(loop),
           slow(loop) {

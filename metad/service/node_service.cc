@@ -171,7 +171,7 @@ void NodeService::heartbeat(const std::shared_ptr<RpcPeer>& peer,
     reply.nodes_version = leader_.state.nodes_version();
     if (op.nodes_version != reply.nodes_version) reply.nodes = node_addresses(leader_);
     configs_.acknowledged(node->node, op.acked_removals);
-    finish_orders(*node, op.done_orders);
+    if (op.orders_term == leader_.term.value) finish_orders(*node, op.done_orders);
     if (op.goodbye) {
         LFS_LOG(info, "chunkd {} says goodbye", op.node);
         node->goodbye = true;
@@ -205,7 +205,7 @@ void NodeService::finish_orders(LiveNode& node, const std::vector<uint64_t>& don
     wire::ApplyGarbageDoneT command;
     command.node = node.node.value;
     std::vector<std::pair<ChunkId, Epoch>> adopted;
-    std::vector<ChunkId> checked;
+    std::vector<std::pair<ChunkId, uint64_t>> checked;
     for (uint64_t number : done) {
         auto it = node.orders.find(number);
         if (it == node.orders.end()) continue;
@@ -215,12 +215,12 @@ void NodeService::finish_orders(LiveNode& node, const std::vector<uint64_t>& don
         } else if (it->second.kind == wire::OrderKind::adopt) {
             adopted.emplace_back(ChunkId{grant.chunk}, Epoch{grant.epoch});
         } else if (it->second.kind == wire::OrderKind::check_copies) {
-            checked.push_back(ChunkId{grant.chunk});
+            checked.emplace_back(ChunkId{grant.chunk}, number);
         }
         node.orders.erase(it);
     }
     for (const auto& [chunk, epoch] : adopted) events_.adopted(node.node, chunk, epoch);
-    for (ChunkId chunk : checked) events_.checked(chunk);
+    for (const auto& [chunk, number] : checked) events_.checked(node.node, chunk, number);
     if (command.chunks.empty()) return;
     wire::CommandOpUnion op;
     op.Set(std::move(command));

@@ -19,7 +19,8 @@ public:
         std::function<void(NodeId, ChunkId, Epoch)> adopted;  // durably, by an order
         std::function<void()> joined;  // or a joiner was given up
         std::function<void(const wire::ChunkReportT&)> reported;
-        std::function<void(ChunkId)> checked;  // its primary has asked the members, by an order
+        // The primary has asked the members, by the order of this number.
+        std::function<void(NodeId, ChunkId, uint64_t)> checked;
     };
     NodeService(Leader& leader, ConfigService& configs, Events events)
         : leader_(leader), configs_(configs), events_(std::move(events)) {}

@@ -179,6 +179,42 @@ TEST_CASE("a member of two that lost its copy is filled again, and no write is a
     }
 }
 
+TEST_CASE("a copy that was filled and then lost is not made up of what comes next") {
+    Cluster c;
+    c.metad.chunk(kX, {11, 12});
+    REQUIRE(c.write(kX, 0, fill('a', 200'000)) == Errc::ok);
+    c.run_for(kSecond);
+    c.metad.order_fill(kX, 13);
+    REQUIRE(c.joined(1));
+    c.run_for(kSecond);  // the primary has begun anew with it: it knows no write by its name
+    c.lose_disk(13);
+    c.start(13);
+    c.wait_serving(13);
+    c.run_for(3 * kSecond);
+    REQUIRE(c.write(kX, 5000, fill('b')) == Errc::ok);
+    CHECK(c.metad.rows[kX].members == std::vector<uint64_t>{11, 12});
+    CHECK(!c.servers[13]->store()->has(ChunkId{kX}));
+}
+
+TEST_CASE("a disk that fails is no copy: a secondary's is left out, a primary hands over") {
+    for (const uint64_t fails : {11, 13}) {
+        INFO("chunkd " << fails);
+        Cluster c(3, {"/one", "/two"});
+        c.metad.chunk(kX, {11, 12, 13});
+        REQUIRE(c.write(kX, 0, fill('a')) == Errc::ok);
+        c.run_for(kSecond);
+        const auto where = c.servers[fails]->store()->list(ChunkId{}, 1).front().disk;
+        c.disks[fails]->inject(
+            {sim::DiskOp::sync, c.data_dirs[where] + "/store/wal/", Errc::io, 0, 1});
+        CHECK(c.write(kX, 0, fill('b')) == Errc::ok);
+        CHECK(!c.servers[fails]->store()->has(ChunkId{kX}));
+        std::vector<uint64_t> left{11, 12, 13};
+        std::erase(left, fails);
+        CHECK(c.metad.rows[kX].members == left);
+        for (uint64_t node : left) CHECK(c.raw(node, kX, 0, 6000) == fill('b'));
+    }
+}
+
 TEST_CASE("a member without a copy of a chunk that was never written lacks nothing") {
     Cluster c;
     c.metad.chunk(kX, {11, 12});
@@ -189,6 +225,44 @@ TEST_CASE("a member without a copy of a chunk that was never written lacks nothi
     CHECK(c.write(kX, 0, fill('a')) == Errc::ok);
     CHECK(c.metad.rows[kX].members == std::vector<uint64_t>{13, 12});
     for (uint64_t node : {12, 13}) CHECK(c.raw(node, kX, 0, 6000) == fill('a'));
+}
+
+TEST_CASE("a joiner whose primary dies without a word asks what has become of it") {
+    for (const bool made_member : {true, false}) {
+        Cluster c;
+        c.metad.chunk(kX, {11, 12});
+        REQUIRE(c.write(kX, 0, fill('a')) == Errc::ok);
+        c.metad.order_fill(kX, 13);
+        REQUIRE(c.loop.run_until([&] { return c.replica(13, kX) != nullptr; }, 10 * kSecond));
+        if (made_member) REQUIRE(c.joined(1));
+        c.kill(11);
+        c.kill(12);
+        if (!made_member) c.metad.rows[kX].joiner = 0;  // it was given up
+        REQUIRE(c.replica(13, kX)->role() == replication::Role::joiner);
+        c.run_for(replication::kJoinerPatience + kSecond);
+        CHECK(c.replica(13, kX)->role() ==
+              (made_member ? replication::Role::member : replication::Role::outside));
+        CHECK(c.replica(13, kX)->config().epoch == Epoch{made_member ? 2u : 1u});
+    }
+}
+
+TEST_CASE("a check finds a copy that was lost after it had acknowledged what is under way") {
+    Cluster c;
+    c.metad.chunk(kX, {11, 12, 13});
+    REQUIRE(c.write(kX, 0, fill('a')) == Errc::ok);
+    c.run_for(kSecond);
+    c.kill(12);
+    auto write = c.send(11, c.grant(kX, 100), 0, fill('b'));
+    REQUIRE(c.loop.run_until([&] { return c.raw(13, kX, 0, 1) == "b"; }, kSecond));
+    c.run_for(10 * kMillisecond);
+    REQUIRE(!write->answered);  // 12 does not have it
+    c.lose_disk(13);
+    c.start(13);
+    c.wait_serving(13);
+    c.servers[11]->driver()->check_copies(c.metad.rows[kX], [](const Status&) {});
+    c.start(12);
+    CHECK(c.loop.run_until([&] { return c.metad.rows[kX].members.size() == 2; }, 5 * kSecond));
+    CHECK(c.metad.rows[kX].members == std::vector<uint64_t>{11, 12});
 }
 
 TEST_CASE("a joiner knows of the undecided writes whose bytes it was filled with") {

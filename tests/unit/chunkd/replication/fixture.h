@@ -133,7 +133,13 @@ private:
         if (const auto* op = message->op.AsHeartbeat()) return on_heartbeat(request, *op);
         if (const auto* op = message->op.AsReportMembers()) return on_report(request, *op);
         if (const auto* op = message->op.AsJoinDone()) return on_join(request, *op);
-        reply<wire::ConfigReply>(request, {});
+        wire::ConfigReplyT answer;
+        if (const auto* op = message->op.AsGetConfigs()) {
+            for (uint64_t id : op->chunks) {
+                answer.grants.push_back(std::make_unique<wire::ChunkGrantT>(rows[id]));
+            }
+        }
+        reply<wire::ConfigReply>(request, answer);
     }
     void add_nodes(std::vector<std::unique_ptr<wire::NodeAddressT>>* out) {
         for (auto& [id, node] : nodes) {
@@ -252,10 +258,12 @@ struct Cluster {
     InprocTransport transport{loop, network};
     std::map<uint64_t, std::unique_ptr<sim::SimDisk>> disks;
     std::map<uint64_t, std::unique_ptr<chunkd::ChunkdServer>> servers;
+    const std::vector<std::string> data_dirs;
     uint64_t last_write = 0;
     uint64_t starts = 0;
 
-    explicit Cluster(uint64_t nodes = 3) {
+    explicit Cluster(uint64_t nodes = 3, std::vector<std::string> dirs = {"/data"})
+        : data_dirs(std::move(dirs)) {
         for (uint64_t id = 11; id < 11 + nodes; ++id) {
             disks[id] = std::make_unique<sim::SimDisk>();
             start(id);
@@ -269,7 +277,7 @@ struct Cluster {
         chunkd::ChunkdConfig config;
         config.node_id = NodeId{id};
         config.address = "c" + std::to_string(id);
-        config.data_dirs = {"/data"};
+        config.data_dirs = data_dirs;
         config.masters = {"metad:9100"};
         config.reserve_percent = 0;
         config.wal_max_size = 64 << 20;

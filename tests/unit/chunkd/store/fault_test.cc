@@ -83,6 +83,42 @@ TEST_CASE("one disk fails, the other goes on") {
     CHECK(f.store->disks()[0].state == DiskState::failed);
 }
 
+TEST_CASE("a failed disk holds nothing, and what was copied anew is not shadowed when it works again") {
+    Quiet quiet;
+    StoreOptions options = small_options();
+    options.dirs = {"/one", "/two"};
+    StoreFixture f(options);
+    REQUIRE(f.open().is_ok());
+    for (uint64_t id = 1; id <= 4; ++id) {
+        REQUIRE(f.create(ChunkId{id}).is_ok());
+        REQUIRE(f.put(ChunkId{id}, 0, pattern(5000, id)).is_ok());
+    }
+    std::vector<ChunkId> on_one;
+    for (const ChunkListing& one : f.store->list(ChunkId{}, 100)) {
+        if (one.disk == 0) on_one.push_back(one.chunk);
+    }
+    REQUIRE(!on_one.empty());
+    const ChunkId chunk = on_one.front();
+    f.disk.inject({sim::DiskOp::sync, "/one/wal/", Errc::io, 0, 1});
+    CHECK(f.put(chunk, 0, pattern(5000, 9)).code() == Errc::io);
+    CHECK(!f.store->has(chunk));
+    CHECK(f.store->lost(chunk));
+    CHECK(f.store->list(ChunkId{}, 100).size() == 4 - on_one.size());
+    CHECK(f.store->read(chunk, 0, 10).code() == Errc::io);
+    // Filled again, under a later configuration, on the disk that works.
+    f.epoch = Epoch{3};
+    REQUIRE(f.create(chunk).is_ok());
+    REQUIRE(f.put(chunk, 0, pattern(5000, 7)).is_ok());
+    CHECK(f.store->has(chunk));
+    for (int i = 0; i < 2; ++i) {
+        REQUIRE(f.power_cycle(1).is_ok());  // the other one works again
+        CHECK(f.store->disks()[0].state == DiskState::ok);
+        CHECK(f.store->list(ChunkId{}, 100).size() == 4);
+        CHECK(*f.get(chunk, 0, 5000) == pattern(5000, 7));
+        CHECK(f.store->meta(chunk)->epoch == Epoch{3});
+    }
+}
+
 TEST_CASE("a full disk refuses before anything happens, and deleting makes room again") {
     Quiet quiet;
     StoreFixture f;

@@ -124,7 +124,7 @@ struct StoreFixture {
         WriteRecord record;
         record.chunk = chunk;
         record.kind = kind;
-        record.name = {Epoch{1}, Incarnation{1}, ++sequence};
+        record.name = {epoch, Incarnation{1}, ++sequence};
         return record;
     }
     Status submit(WriteRecord record,
@@ -197,6 +197,7 @@ struct StoreFixture {
     StoreOptions options;
     std::unique_ptr<ChunkStore> store;
     uint64_t sequence = 0;
+    Epoch epoch{1};
 };
 
 }  // namespace lumeofs::store

@@ -15,6 +15,10 @@ struct Fixture : LeaderFixture {
             rows.push_back(*fs.sm->chunk_at(InodeId{ino}, 0));
         }
     }
+    ChunkId another_chunk() {
+        const uint64_t ino = fs.big_file(kRoot, "g" + std::to_string(++files), 100);
+        return fs.sm->chunk_at(InodeId{ino}, 0)->id;
+    }
     // The node reports the chunks of these rows, which it has after `first`.
     void report(uint64_t node, const std::vector<size_t>& held, ChunkId first = {}, bool last = true) {
         wire::ChunkReportT report;
@@ -42,7 +46,9 @@ struct Fixture : LeaderFixture {
         return chunks;
     }
     std::vector<ChunkRow> rows;  // by rising number
-    CopyChecks checks{*leader};
+    ConfigService configs{*leader};
+    CopyChecks checks{*leader, configs};
+    int files = 0;
 };
 
 using Chunks = std::set<ChunkId>;
@@ -85,7 +91,16 @@ TEST_CASE("a check stays until a primary has done it, or the node is no member a
     t.checks.tick();
     CHECK(t.leader->node(row.members[1])->orders.size() == 1);
     CHECK(t.checks.pending() == 1);
-    t.checks.done(row.id);
+    const uint64_t order = t.leader->node(row.members[1])->orders.begin()->first;
+    t.checks.done(row.members[0], row.id, order);  // by whom it was asked before
+    CHECK(t.checks.pending() == 1);
+    t.report(row.members[1].value, {1, 2});  // after the members were asked
+    t.checks.done(row.members[1], row.id, order);
+    CHECK(t.checks.pending() == 1);
+    t.leader->node(row.members[1])->orders.clear();
+    t.checks.tick();
+    const uint64_t again = t.leader->node(row.members[1])->orders.begin()->first;
+    t.checks.done(row.members[1], row.id, again);
     CHECK(t.checks.pending() == 0);
 
     t.report(row.members[2].value, {1, 2});
@@ -94,6 +109,36 @@ TEST_CASE("a check stays until a primary has done it, or the node is no member a
     REQUIRE(t.fs.command(op).value == 1);
     t.checks.tick();
     CHECK(t.checks.pending() == 0);
+}
+
+TEST_CASE("a chunk whose primary is down gets another one, which is asked") {
+    Fixture t;
+    const ChunkRow row = t.rows[0];
+    t.kill(row.members[0].value);
+    t.report(row.members[2].value, {1, 2});
+    t.run();
+    CHECK(t.fs.sm->chunk(row.id)->members[0] == row.members[1]);
+    t.checks.tick();
+    CHECK(t.ordered() == Chunks{row.id});
+}
+
+TEST_CASE("of many that are missing, each has its turn") {
+    Fixture t;
+    std::vector<ChunkId> all;
+    for (int i = 0; i < 3000; ++i) all.push_back(t.another_chunk());
+    t.report(11, {});
+    std::set<ChunkId> seen;
+    for (int i = 0; i < 60 && t.checks.pending() != 0; ++i) {
+        for (auto& [id, node] : t.leader->nodes) {
+            for (auto& [number, order] : std::exchange(node.orders, {})) {
+                seen.insert(ChunkId{order.grant->chunk});
+                t.checks.done(id, ChunkId{order.grant->chunk}, number);
+            }
+        }
+        t.checks.tick();
+    }
+    CHECK(t.checks.pending() == 0);
+    CHECK(seen.size() == all.size() + t.rows.size());
 }
 
 }  // namespace lumeofs::metad
