@@ -15,6 +15,7 @@ namespace {
 constexpr Nanos kTick = kCommitPointDelay / 2;
 constexpr size_t kBackgroundPerTick = 64;
 constexpr size_t kListedInDoubt = 16 * 1024;
+constexpr Nanos kListAgain = kSecond / 2;
 constexpr uint64_t kGatherReplyBytes = 1u << 20;
 
 void refuse(const ChunkAnswer& answer, Errc errc) {
@@ -53,6 +54,7 @@ void Driver::start(Incarnation incarnation, uint32_t min_write_replicas) {
     listed_.clear();
     for (ChunkId chunk : store_.chunks_in_doubt()) background_.insert(chunk);
     settle_in_background();
+    for (NodeId node : linked_) list_in_doubt(node);
 }
 
 void Driver::stop() {
@@ -239,6 +241,7 @@ void Driver::on_peer_push(NodeId sender, const RpcPush& push) {
 }
 
 void Driver::peer_up(NodeId node) {
+    linked_.insert(node);
     if (!started_) return;
     for (ChunkId chunk : std::vector<ChunkId>(loaded_.begin(), loaded_.end())) {
         if (auto it = replicas_.find(chunk); it != replicas_.end()) {
@@ -250,6 +253,12 @@ void Driver::peer_up(NodeId node) {
 }
 
 void Driver::peer_down(NodeId node) {
+    linked_.erase(node);
+    not_told(node);
+}
+
+// The commit points that were sent to it may not have come.
+void Driver::not_told(NodeId node) {
     for (ChunkId chunk : loaded_) replicas_.at(chunk)->peer_down(node);
 }
 
@@ -266,13 +275,21 @@ void Driver::list_in_doubt(NodeId node) {
         kRpcTimeout,
         [this, node, alive = std::weak_ptr<char>(alive_), at = incarnation_](RpcReply rpc) {
             if (alive.expired() || !started_ || at != incarnation_) return;
-            if (!rpc.status.is_ok()) return;  // asked again when the link is back
-            auto reply = wire::decode<wire::GatherReply>(rpc.body);
-            if (!reply.is_ok() || reply->errc != 0) return;
+            auto reply = rpc.status.is_ok() ? wire::decode<wire::GatherReply>(rpc.body)
+                                            : Result<wire::GatherReplyT>(rpc.status);
+            if (!reply.is_ok() || reply->errc != 0) return list_again(node);
             listed_.insert(node);
             for (uint64_t chunk : reply->in_doubt) background_.insert(ChunkId{chunk});
             settle_in_background();
         });
+}
+
+// It may have been started as we were, and not be registered yet. Without a link: when that is back.
+void Driver::list_again(NodeId node) {
+    loop_.after(kListAgain, [this, node, alive = std::weak_ptr<char>(alive_), at = incarnation_] {
+        if (alive.expired() || !started_ || at != incarnation_ || listed_.contains(node)) return;
+        if (linked_.contains(node)) list_in_doubt(node);
+    });
 }
 
 std::vector<uint64_t> Driver::in_doubt_of(NodeId primary) {

@@ -120,7 +120,9 @@ private:
     void send_reports();
     void send_config_requests();
     void tell_metad(wire::NodeOpUnion op);
+    void not_told(NodeId node);
     void list_in_doubt(NodeId node);
+    void list_again(NodeId node);
     void settle_in_background();
     void answer_gather(NodeId sender, const wire::GatherT& message, Responder to);
     std::vector<uint64_t> in_doubt_of(NodeId primary);
@@ -143,6 +145,7 @@ private:
     std::set<SessionId> fenced_;
     RemovedChunks removed_;
     std::map<NodeId, Incarnation> seen_;                // newest start of other chunkds
+    std::set<NodeId> linked_;                           // their links are up
     std::set<NodeId> listed_;                           // asked for their in-doubt chunks
     std::map<NodeId, std::vector<AskedGather>> gathers_;
     std::map<NodeId, std::vector<wire::CommitPoint>> commit_points_;

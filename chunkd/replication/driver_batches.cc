@@ -85,7 +85,7 @@ void Driver::send_commit_points() {
         message.incarnation = incarnation_.value;
         message.points = std::move(points);
         if (!outside_.push_node(node, Method::commit_point, wire::encode<wire::CommitPoints>(message))) {
-            peer_down(node);  // not told: told again later
+            not_told(node);  // told again later
         }
     }
 }

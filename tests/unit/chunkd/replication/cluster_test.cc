@@ -103,6 +103,38 @@ TEST_CASE("power cuts of the primary at every step of a write: copies end equal"
     }
 }
 
+TEST_CASE("what only the others have of a write is settled by the next start, without anybody's use") {
+    int differed = 0;
+    for (uint64_t seed = 1; seed <= 6; ++seed) {
+        INFO("seed " << seed);
+        Cluster c;
+        c.metad.chunk(kX, {11, 12, 13});
+        REQUIRE(c.write(kX, 0, fill('a', 8192)) == Errc::ok);
+        c.run_for(kSecond);
+        c.metad.chunk(kX + 1, {11, 12, 13});
+        REQUIRE(c.write(kX + 1, 0, fill('z')) == Errc::ok);  // with it goes what is known as committed
+        c.disks[11]->inject({sim::DiskOp::sync, "/wal/", Errc::io, 0, 1});
+        c.send(11, c.grant(kX, 100), 4096, fill('b', 4096));
+        c.run_for(100 * kMillisecond);
+        c.metad.silent = true;
+        c.power_cut(11, seed);
+        for (uint64_t node : {12, 13}) c.kill(node);
+        for (uint64_t node : {11, 12, 13}) c.start(node);
+        c.run_for(kSecond);  // they see each other
+        differed += c.raw(12, kX, 0, 8192) != c.raw(11, kX, 0, 8192) ? 1 : 0;
+        c.metad.silent = false;
+        // The primary is registered first: the others cannot answer it yet.
+        c.metad.only = 11;
+        c.wait_serving(11);
+        c.run_for(kSecond);
+        c.metad.only = 0;
+        for (uint64_t node : {12, 13}) c.wait_serving(node);
+        c.run_for(3 * kSecond);
+        for (uint64_t node : {12, 13}) CHECK(c.raw(node, kX, 0, 8192) == c.raw(11, kX, 0, 8192));
+    }
+    CHECK(differed > 0);
+}
+
 TEST_CASE("power cuts of a secondary at every step of several writes") {
     for (int steps = 1; steps <= 60; steps += 5) {
         Cluster c;

@@ -115,6 +115,7 @@ public:
     std::vector<wire::OrderT> orders;
     std::vector<Change> waiting;
     bool silent = false;
+    uint64_t only = 0;  // not 0: nobody else can register
     int joins = 0;
 
 private:
@@ -151,6 +152,10 @@ private:
         }
     }
     void on_register(const RpcRequest& request, const wire::RegisterT& op) {
+        if (only != 0 && op.node != only) {
+            held_.push_back(request.responder);
+            return;
+        }
         Node& node = nodes[op.node];
         if (node.attempt != op.attempt) {
             node.incarnation = ++last_incarnation_;
