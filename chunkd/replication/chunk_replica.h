@@ -13,7 +13,7 @@
 //               anywhere are written again under new names; when these are committed -> serving
 //   recovering  we have no whole copy but another member has: metad is asked to take us out
 //   recovering  another member has none, and there is something to have: metad is asked to take it out
-//   serving     order to check the copies, no write under way  -> recovering
+//   serving     order to check the copies, no joiner being filled  -> recovering
 //   serving     a member's last write is not one that we sent it (gap)  -> recovering
 //   serving     joiner announced: filling begins (replica_fill.cc), no change of role
 //
@@ -114,7 +114,7 @@ public:
     // Order of metad: fill this joiner.
     void fill_joiner(NodeId joiner);
     // Order of metad: ask all members whether they have a copy. `done` when they have answered and
-    // nobody lacks one, or the configuration has changed.
+    // nobody lacks one; an error if we are not the primary (any more): whoever is must be asked.
     void check_copies(StatusDone done);
 
     // --- messages of the chunk's primary (replica_member.cc)

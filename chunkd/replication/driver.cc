@@ -460,13 +460,17 @@ void Driver::adopt_all(const wire::ConfigReplyT& reply) {
 }
 
 void Driver::adopt(const wire::ChunkGrantT& grant, StatusDone done) {
+    adopt(grant, true, std::move(done));
+}
+
+void Driver::adopt(const wire::ChunkGrantT& grant, bool from_metad, StatusDone done) {
     auto config = from_wire(grant);
     auto one = config.is_ok() ? replica(ChunkId{grant.chunk}) : Result<ReplicaPtr>(config.status());
     if (!one.is_ok()) {
         if (done) done(one.status());
         return;
     }
-    (*one)->adopt(*config, true, std::move(done));
+    (*one)->adopt(*config, from_metad, std::move(done));
 }
 
 void Driver::fill_joiner(const wire::ChunkGrantT& grant, NodeId joiner, StatusDone done) {
@@ -480,15 +484,13 @@ void Driver::fill_joiner(const wire::ChunkGrantT& grant, NodeId joiner, StatusDo
 
 // The order is repeated as it was given: about a joiner, others know better by now.
 void Driver::check_copies(const wire::ChunkGrantT& grant, StatusDone done) {
-    auto config = from_wire(grant);
-    auto one = config.is_ok() ? replica(ChunkId{grant.chunk}) : Result<ReplicaPtr>(config.status());
-    if (!one.is_ok()) return done(one.status());
-    const std::weak_ptr<ChunkReplica> weak = *one;
-    (*one)->adopt(*config, false, [weak, done = std::move(done)](const Status& status) {
-        auto self = weak.lock();
-        if (!self) return done(Status(Errc::canceled));
-        if (!status.is_ok()) return done(status);
-        self->check_copies(done);
+    adopt(grant, false, [this, chunk = ChunkId{grant.chunk}, done = std::move(done)](
+                            const Status& status) {
+        ChunkReplica* one = find(chunk);
+        if (!status.is_ok() || one == nullptr) {
+            return done(status.is_ok() ? Status(Errc::canceled) : status);
+        }
+        one->check_copies(done);
     });
 }
 

@@ -110,6 +110,7 @@ private:
     using ReplicaPtr = std::shared_ptr<ChunkReplica>;
 
     Result<ReplicaPtr> replica(ChunkId chunk);
+    void adopt(const wire::ChunkGrantT& grant, bool from_metad, StatusDone done);
     void forget(ChunkId chunk, Errc why);
     void sweep();
     void tick();

@@ -52,12 +52,13 @@ void ChunkReplica::start_recovery() {
 // is not enough: who lacks a copy now may have acknowledged all of it before.) A joiner is filled to
 // its end first.
 void ChunkReplica::check_copies(StatusDone done) {
-    if (config_.primary() != host_.self()) return done(Status());
+    if (config_.primary() != host_.self()) return done(Status(Errc::not_member));
     if (fill_) return done(Status(Errc::busy, "a joiner is being filled"));
     if (role_ == Role::serving) start_recovery();
     if (role_ == Role::serving) return done(Status());
-    wait_for_service(0, [done = std::move(done)](bool dropped) {
-        done(dropped ? Status(Errc::canceled) : Status());
+    wait_for_service(0, [weak = weak_from_this(), done = std::move(done)](bool) {
+        auto self = weak.lock();
+        done(self && self->role_ == Role::serving ? Status() : Status(Errc::canceled));
     });
 }
 

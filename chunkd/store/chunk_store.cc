@@ -57,7 +57,8 @@ Result<std::unique_ptr<ChunkStore>> ChunkStore::open(FileSystem& fs,
         store->disks_.push_back(std::move(disk));
     }
     if (!store->usable()) return first_error;
-    LFS_TRY(store->drop_doubles());
+    store->drop_doubles();
+    if (!store->usable()) return Status(Errc::io, "no usable disk is left");
     return store;
 }
 
@@ -76,10 +77,10 @@ bool ChunkStore::lost(ChunkId chunk) const {
 
 // A disk that failed once may work again after a restart, and hold copies that were made anew on
 // another one meanwhile, under a later configuration.
-Status ChunkStore::drop_doubles() {
+void ChunkStore::drop_doubles() {
     std::map<ChunkId, ChunkListing> newest;
     std::vector<ChunkListing> older;
-    if (disks_.size() == 1) return ok_status();
+    if (disks_.size() == 1) return;
     for (const auto& disk : disks_) {
         if (disk->state() != DiskState::ok) continue;
         std::vector<ChunkListing> all;
@@ -93,14 +94,15 @@ Status ChunkStore::drop_doubles() {
     }
     for (const ChunkListing& one : older) {
         LFS_LOG(warn,
-                "chunk {}: the copy of epoch {} on disk {} goes to the trash; disk {} has a later one",
+                "chunk {}: the copy of epoch {} on disk {} goes to the trash; disk {} has another",
                 one.chunk.value,
                 one.epoch.value,
                 one.disk,
                 newest.at(one.chunk).disk);
-        LFS_TRY(disks_[one.disk]->remove(one.chunk, {}));
+        // A disk that cannot let go of it must not serve it.
+        const Status status = disks_[one.disk]->remove(one.chunk, {});
+        if (!status.is_ok()) disks_[one.disk]->take_out(DiskState::failed, status);
     }
-    return ok_status();
 }
 
 Status ChunkStore::absent(ChunkId chunk) const {

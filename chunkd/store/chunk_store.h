@@ -174,7 +174,7 @@ private:
     ChunkStore(FileSystem& fs, Loop& loop, StoreOptions options);
     Disk* find(ChunkId chunk) const;
     Status absent(ChunkId chunk) const;
-    Status drop_doubles();
+    void drop_doubles();
     Result<Disk*> usable_disk_of(ChunkId chunk) const;
 
     FileSystem& fs_;

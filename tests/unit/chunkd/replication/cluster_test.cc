@@ -297,6 +297,26 @@ TEST_CASE("a check finds a copy that was lost after it had acknowledged what is 
     CHECK(c.metad.rows[kX].members == std::vector<uint64_t>{11, 12});
 }
 
+TEST_CASE("a check is done only by the primary, and not by one that is replaced meanwhile") {
+    Cluster c;
+    c.metad.chunk(kX, {11, 12, 13});
+    REQUIRE(c.write(kX, 0, fill('a')) == Errc::ok);
+    Status member = Status(Errc::unavailable), replaced = member, primary = member;
+    auto into = [](Status* where) { return [where](const Status& status) { *where = status; }; };
+    c.servers[12]->driver()->check_copies(c.metad.rows[kX], into(&member));
+    c.run_for(kSecond);
+    CHECK(member.code() == Errc::not_member);
+    c.servers[11]->driver()->check_copies(c.metad.rows[kX], into(&primary));
+    c.run_for(kSecond);
+    CHECK(primary.is_ok());
+    c.kill(13);
+    c.servers[11]->driver()->check_copies(c.metad.rows[kX], into(&replaced));
+    c.metad.change_members(kX, {12, 11});
+    c.servers[11]->driver()->adopt(c.metad.rows[kX], {});
+    c.run_for(kSecond);
+    CHECK(replaced.code() == Errc::canceled);
+}
+
 TEST_CASE("a joiner knows of the undecided writes whose bytes it was filled with") {
     Cluster c;
     c.metad.chunk(kX, {11, 12});

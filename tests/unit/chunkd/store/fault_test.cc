@@ -18,6 +18,12 @@ struct Quiet {
     ~Quiet() { set_log_hook({}); }
 };
 
+StoreOptions two_disks() {
+    StoreOptions options = small_options();
+    options.dirs = {"/one", "/two"};
+    return options;
+}
+
 TEST_CASE("a failed sync takes the disk out for good and says so") {
     Quiet quiet;
     StoreOptions options = small_options();
@@ -71,9 +77,7 @@ TEST_CASE("an error while reading, writing home or checkpointing takes the disk 
 
 TEST_CASE("one disk fails, the other goes on") {
     Quiet quiet;
-    StoreOptions options = small_options();
-    options.dirs = {"/one", "/two"};
-    StoreFixture f(options);
+    StoreFixture f(two_disks());
     REQUIRE(f.open().is_ok());
     f.disk.inject({sim::DiskOp::sync, "/one/wal/", Errc::io, 0, 1});
     int ok = 0;
@@ -85,9 +89,7 @@ TEST_CASE("one disk fails, the other goes on") {
 
 TEST_CASE("a failed disk holds nothing, and what was copied anew is not shadowed when it works again") {
     Quiet quiet;
-    StoreOptions options = small_options();
-    options.dirs = {"/one", "/two"};
-    StoreFixture f(options);
+    StoreFixture f(two_disks());
     REQUIRE(f.open().is_ok());
     for (uint64_t id = 1; id <= 4; ++id) {
         REQUIRE(f.create(ChunkId{id}).is_ok());
@@ -217,8 +219,7 @@ TEST_CASE("a directory with somebody's files, or a damaged identity, is refused 
 
 TEST_CASE("a disk that the node has had is missing, not empty") {
     Quiet quiet;
-    StoreOptions options = small_options();
-    options.dirs = {"/one", "/two"};
+    StoreOptions options = two_disks();
     options.record_path = "/node/disks";
     StoreFixture f(options);
     REQUIRE(f.disk.make_dirs("/node").is_ok());
