@@ -139,8 +139,8 @@ inline constexpr uint32_t kXattrReplace = 2;
 
 enum class Seek : uint8_t { data, hole };
 
-// For mounts: long enough for `ls -l` to use what a page of the listing said, short enough for whoever
-// has to wait for it.
+// A kernel_time worth having: long enough for `ls -l` to use what a page of the listing said, short enough
+// for whoever has to wait for it.
 inline constexpr Nanos kKernelTime = 50 * kMillisecond;
 
 struct ClientOptions {
@@ -152,7 +152,7 @@ struct ClientOptions {
     uint64_t read_ahead_max = uint64_t{16} << 20;
     uint64_t dirty_limit = kClientDirtyBytesMax;
     uint64_t cache_limit = uint64_t{128} << 20;  // read-ahead blocks of all files together
-    // kKernelTime, or 0: for how long the kernel may keep a name or attributes that this client holds a read lease on
+    // For how long the kernel may keep a name or attributes that this client holds a read lease on
     // (lent.h). A change by another client waits for at most this and a margin. 0 = not at all.
     Nanos kernel_time = 0;
     bool soft = false;                           // give up with Errc::timedout after `timeo`

@@ -140,7 +140,6 @@ Status parse_source(const std::string& source, client::ClientOptions* options) {
 Result<MountOptions> parse_mount_options(const std::vector<std::string>& args) {
     MountOptions options;
     options.log.program = "lumeofs-fuse";
-    options.client.kernel_time = client::kKernelTime;
     std::vector<std::string> places;
     for (size_t i = 0; i < args.size(); ++i) {
         const std::string& arg = args[i];

@@ -28,7 +28,7 @@ Request::~Request() {
 
 fuse_req_t Request::take() {
     LFS_ASSERT(req_ != nullptr);
-    session_.forget_interrupt(req_);
+    session_.answering(req_);
     return std::exchange(req_, nullptr);
 }
 

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Session: one mounted file system. Mounts, reads /dev/fuse, runs the handlers of fuse/ops, unmounts.
 //
-// One thread reads requests; it runs the client's loop itself when that is free (RealLoop), sends to
-// the daemons from there, and goes back to reading. Answers are given from whatever thread brings
-// the reply. Large writes are not copied: the request is received into a counted buffer, of which the
-// data is a slice.
+// The client's loop waits for /dev/fuse as it does for the daemons' answers, so that one thread takes a
+// request through, and often has the next one before it would sleep (answering()). Large writes are
+// not copied: the request is received into a counted buffer, of which the data is a slice.
 //
 // Two libfuse 3.14 matters are handled here: FUSE_HANDLE_KILLPRIV_V2 is put into the INIT reply
 // (without it the kernel asks for security.capability before every write), and the per-request "clear
@@ -12,6 +11,7 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -31,8 +31,8 @@ public:
     ~Session();  // unmounts if still mounted
 
     Status mount();
-    // Serves until the file system is unmounted, or stop() is called (from another thread or a signal
-    // handler's thread).
+    // Serves until the file system is unmounted, or stop() is called (from another thread). Requires: not
+    // called on the loop.
     void serve();
     void stop();
     bool stopping() const { return stopping_; }
@@ -44,27 +44,28 @@ public:
         return number == kFuseRoot ? vfs_.root() : InodeId{number};
     }
 
-    // Runs `body` on the loop with a Request for `req`.
+    // Runs `body` with a Request for `req`. On the loop, as all handlers.
     template <typename F>
     void run(fuse_req_t req, const char* name, F body) {
-        loop_.run_here([this, req, name, body = std::move(body)]() mutable {
-            auto request = std::make_shared<Request>(*this, req, name);
-            watch_interrupt(*request);
-            body(std::move(request));
-        });
+        auto request = std::make_shared<Request>(*this, req, name);
+        begin(*request);
+        body(std::move(request));
     }
 
-    // Of the request that is being dispatched on this thread.
+    // Of the request that is being dispatched.
     bool wants_suid_cleared() const { return clear_suid_; }
     // The data of the write that is being dispatched, without a copy where it is large.
     Buffer take_write_data(const fuse_bufvec& data);
 
-    void forget_interrupt(fuse_req_t req);
+    // `req` is answered next.
+    void answering(fuse_req_t req);
 
 private:
+    void receive();
     bool receive_one();
+    void end();
     void let_unmount();
-    void watch_interrupt(Request& request);
+    void begin(Request& request);
     static void interrupted(fuse_req_t req, void* session);
     static ssize_t write_reply(int fd, iovec* parts, int count, void* session);
     static ssize_t read_request(int fd, void* into, size_t size, void* session);
@@ -76,13 +77,19 @@ private:
     bool mounted_ = false;
     bool init_answered_ = false;
     std::atomic<bool> stopping_{false};
+    std::mutex end_mutex_;  // guards ended_
+    std::condition_variable end_changed_;
+    bool ended_ = false;  // unmounted, or stop()
 
+    std::map<fuse_req_t, client::OpId> under_way_;  // not answered yet
+    Timer unmount_timer_;
+    bool quiet_ = false;    // nothing has come since the timer rang
+    Nanos idle_since_ = 0;  // when the last one under way was answered
+    bool lively_ = false;   // the last request came soon after the answer to the one before
     Buffer receive_buffer_;
     bool buffer_taken_ = false;
     bool clear_suid_ = false;
 
-    std::mutex interrupts_mutex_;
-    std::map<fuse_req_t, client::OpId> interrupts_;
 };
 
 // The table of handlers, from fuse/ops.

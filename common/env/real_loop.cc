@@ -102,14 +102,6 @@ void RealLoop::post(Task task) {
     drain(/*visitor=*/true);
 }
 
-void RealLoop::run_here(Task task) {
-    if (in_loop()) {
-        task();
-    } else {
-        post(std::move(task));  // a free loop has an empty queue, so this one runs first
-    }
-}
-
 bool RealLoop::run_and_wait(Task task) {
     if (in_loop()) {
         task();
@@ -177,7 +169,8 @@ void RealLoop::drain(bool visitor) {
         ++tasks;
         if (!visitor) {
             if (tasks % kTasksPerLook != 0) continue;
-            look(0);
+            bool rang = false;  // run_timers_if_due() asks the clock
+            look(0, &rang);
             run_timers_if_due();
         } else if (tasks >= options_.tasks_per_visit || now() >= until) {
             if (hand_over()) return;
@@ -247,7 +240,8 @@ void RealLoop::unwatch(int fd) {
 
 void RealLoop::own_thread() {
     for (;;) {
-        const bool rang = look(-1);
+        bool rang = false;
+        wait(&rang);
         bool take_over = false;
         {
             std::lock_guard lock(mutex_);
@@ -262,16 +256,27 @@ void RealLoop::own_thread() {
     }
 }
 
-// Waits up to `timeout` ms (-1: for ever), queues the tasks of the descriptors that are ready, and says
-// whether the timerfd rang.
-bool RealLoop::look(int timeout) {
+void RealLoop::expect(int times) { looks_.store(times, std::memory_order_relaxed); }
+
+// Until there is something to do: wide awake for a moment if that is likely to be enough. Looks are
+// counted, not timed: the program that it waits for may run on this processor.
+void RealLoop::wait(bool* rang) {
+    for (int looks = looks_.exchange(0, std::memory_order_relaxed); looks > 0; --looks) {
+        if (look(0, rang)) return;
+    }
+    look(-1, rang);
+}
+
+// Waits up to `timeout` ms (-1: for ever) and queues the tasks of the descriptors that are ready. False
+// if there was nothing; `rang`: the timerfd was among it.
+bool RealLoop::look(int timeout, bool* rang) {
     std::array<epoll_event, 64> events;
     const int count = epoll_wait(poll_fd_, events.data(), static_cast<int>(events.size()), timeout);
-    bool rang = false;
+    if (count <= 0) return false;
     std::vector<std::shared_ptr<Task>> tasks;
-    for (int i = 0; i < count; ++i) {  // below 0: a signal
+    for (int i = 0; i < count; ++i) {
         const int fd = events[static_cast<size_t>(i)].data.fd;
-        rang = rang || fd == timer_fd_;
+        *rang = *rang || fd == timer_fd_;
         if (fd == timer_fd_ || fd == wake_fd_) {
             empty(fd);
             continue;
@@ -279,13 +284,13 @@ bool RealLoop::look(int timeout) {
         std::lock_guard lock(watch_mutex_);
         if (auto found = watched_.find(fd); found != watched_.end()) tasks.push_back(found->second);
     }
-    if (tasks.empty()) return rang;
+    if (tasks.empty()) return true;
     std::lock_guard lock(mutex_);
     for (auto& task : tasks) {
         queue_.push_back([task = std::move(task)] { (*task)(); });
         ++posted_;
     }
-    return rang;
+    return true;
 }
 
 // --- timers ---------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@
 //
 //   post()      free loop: the caller becomes the *runner* and works until nothing waits;
 //               busy loop: only queues, the runner will come to it. Also from inside a task.
-//   run_here()  the same, but when this very thread runs the loop already the task runs inline.
 //
 // A visiting runner is let go after Options::tasks_per_visit tasks or Options::visit_limit: what is
 // left goes to the loop's own thread, so that a FUSE or NNG thread is never captured for long. The
@@ -15,7 +14,7 @@
 // Consequences for callers: post() may run other people's tasks before it returns, so never call it
 // with a lock held that a task could want. Tasks of one loop never run at the same time, and each
 // sees what the earlier ones wrote.
-// Thread-safe: post, run_here, run_and_wait, in_loop, stop, now, wall_now, and (beyond what Loop
+// Thread-safe: post, run_and_wait, in_loop, stop, now, wall_now, and (beyond what Loop
 // promises) after and cancel; at_end_of_batch only from inside a task.
 #pragma once
 
@@ -57,13 +56,15 @@ public:
     bool watch(int fd, Task ready) override;
     void unwatch(int fd) override;
 
-    // Runs `task` before returning if the loop is free or held by this thread, else queues it.
-    void run_here(Task task);
     // Posts and blocks until `task` has run; inline from inside a task. For main(), tests and FUSE
     // threads that need an answer at once. Returns false if the loop was stopped before it ran.
     bool run_and_wait(Task task);
     // True on the thread that is running this loop's tasks now.
     bool in_loop() const;
+
+    // Something is expected at once: the loop's own thread looks `times` for it (each about 0.5 us) before
+    // it sleeps, because to be woken costs more. It takes a processor meanwhile. From a task.
+    void expect(int times);
 
     // Daemons: main() builds its objects with run_and_wait(), then waits here. Returns after stop()
     // when no task is running; none will start again, so main() may take its objects apart.
@@ -89,7 +90,8 @@ private:
     bool hand_over();
     void wake_own_thread();
     void own_thread();
-    bool look(int timeout);
+    bool look(int timeout, bool* rang);
+    void wait(bool* rang);
     void arm(Nanos when);
     void timer_rang();
     void run_timers_if_due();
@@ -104,6 +106,8 @@ private:
     bool running_ = false;       // some thread is the runner, or the role waits for own_thread()
     bool handed_over_ = false;   // the role waits for own_thread()
     bool quit_ = false;
+
+    std::atomic<int> looks_{0};  // before sleeping
 
     std::atomic<bool> stopped_{false};  // set under mutex_
     std::atomic<const void*> runner_{nullptr};  // address of a thread-local of the runner

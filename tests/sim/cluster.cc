@@ -140,7 +140,7 @@ void Cluster::start_client(Process& process) {
     options.mount_path = "/mnt";
     options.cache_limit = uint64_t{8} << 20;
     options.read_ahead_max = uint64_t{1} << 20;
-    options.kernel_time = client::kKernelTime;
+    options.kernel_time = process.id % 2 == 0 ? client::kKernelTime : 0;
     process.sessions_lost = 0;
     process.vfs = std::make_unique<client::Vfs>(
         *process.loop, *process.transport, Prng(random_.next()), options);

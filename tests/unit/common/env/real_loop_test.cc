@@ -32,15 +32,14 @@ TEST_CASE("the thread that posts to a free loop runs the task itself") {
     CHECK_FALSE(loop.in_loop());
 }
 
-TEST_CASE("a post from inside a task only queues, run_here runs inline") {
+TEST_CASE("a post from inside a task only queues") {
     RealLoop loop;
     std::string order;
     loop.post([&] {
-        loop.post([&] { order += 'c'; });
-        loop.run_here([&] { order += 'a'; });
-        order += 'b';
+        loop.post([&] { order += 'b'; });
+        order += 'a';
     });
-    CHECK(order == "abc");
+    CHECK(order == "ab");
 }
 
 TEST_CASE("tasks run in the order of posting") {
@@ -370,5 +369,26 @@ TEST_CASE("a loop that is never idle looks at its descriptors all the same") {
     busy.get_future().wait();
     event.raise();
     done.get_future().wait();
+    CHECK(loop.run_and_wait([&] { loop.unwatch(event.fd); }));
+}
+
+TEST_CASE("a loop that expects something runs it, and timers, as one that sleeps") {
+    Event event;
+    RealLoop loop;
+    std::promise<void> seen, rang, late;
+    REQUIRE(loop.run_and_wait([&] {
+        loop.watch(event.fd, [&] {
+            CHECK(event.take());
+            seen.set_value();
+        });
+        loop.after(kMillisecond, [&] { rang.set_value(); });
+        loop.expect(1 << 30);  // it would look for minutes
+    }));
+    rang.get_future().wait();
+    event.raise();
+    seen.get_future().wait();
+    REQUIRE(loop.run_and_wait([&] { loop.expect(1); }));  // looks in vain, then sleeps
+    loop.after(2 * kMillisecond, [&] { late.set_value(); });
+    late.get_future().wait();
     CHECK(loop.run_and_wait([&] { loop.unwatch(event.fd); }));
 }
