@@ -50,11 +50,11 @@ void ChunkReplica::start_recovery() {
 
 // A new primaryship asks everybody; what is under way is settled with it. (To go by what is under way
 // is not enough: who lacks a copy now may have acknowledged all of it before.) A joiner is filled to
-// its end first.
+// its end first. One that has begun begins anew: who has answered it may have lost the copy since.
 void ChunkReplica::check_copies(StatusDone done) {
     if (config_.primary() != host_.self()) return done(Status(Errc::not_member));
     if (fill_) return done(Status(Errc::busy, "a joiner is being filled"));
-    if (role_ == Role::serving) start_recovery();
+    if (role_ == Role::serving || role_ == Role::recovering) start_recovery();
     if (role_ == Role::serving) return done(Status());
     wait_for_service(0, [weak = weak_from_this(), done = std::move(done)](bool) {
         auto self = weak.lock();

@@ -297,6 +297,26 @@ TEST_CASE("a check finds a copy that was lost after it had acknowledged what is 
     CHECK(c.metad.rows[kX].members == std::vector<uint64_t>{11, 12});
 }
 
+TEST_CASE("a check does not go by what was answered before it") {
+    Cluster c;
+    c.metad.chunk(kX, {11, 12, 13});
+    REQUIRE(c.write(kX, 0, fill('a')) == Errc::ok);
+    REQUIRE(c.write(kX, 65536, fill('b')) == Errc::ok);  // so that the first is known to be everywhere
+    c.run_for(kSecond);
+    c.kill(11);
+    c.kill(13);
+    c.start(11);
+    c.run_for(kSecond);  // 12 has told 11 that it has a copy; 13 is missing
+    REQUIRE(c.replica(11, kX)->role() == replication::Role::recovering);
+    c.lose_disk(12);
+    c.start(12);
+    c.run_for(kSecond);
+    c.servers[11]->driver()->check_copies(c.metad.rows[kX], [](const Status&) {});
+    c.start(13);
+    CHECK(c.loop.run_until([&] { return c.metad.rows[kX].members.size() == 2; }, 5 * kSecond));
+    CHECK(c.metad.rows[kX].members == std::vector<uint64_t>{11, 13});
+}
+
 TEST_CASE("a check is done only by the primary, and not by one that is replaced meanwhile") {
     Cluster c;
     c.metad.chunk(kX, {11, 12, 13});
