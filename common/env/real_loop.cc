@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/env/real_loop.h"
 
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
@@ -259,10 +260,11 @@ void RealLoop::own_thread() {
 void RealLoop::expect(int times) { looks_.store(times, std::memory_order_relaxed); }
 
 // Until there is something to do: wide awake for a moment if that is likely to be enough. Looks are
-// counted, not timed: the program that it waits for may run on this processor.
+// counted, not timed, and whoever waits for this processor goes first: it may be the program itself.
 void RealLoop::wait(bool* rang) {
     for (int looks = looks_.exchange(0, std::memory_order_relaxed); looks > 0; --looks) {
         if (look(0, rang)) return;
+        sched_yield();
     }
     look(-1, rang);
 }
