@@ -345,7 +345,10 @@ void ChunkReplica::write(std::shared_ptr<ClientWrite> write) {
                 return write->answer(std::move(reply), {});
             }
             case Step::wait:
+                write->place = host_.waiting_place();
+                if (!write->place) return answer(write->answer, Errc::busy);
                 return wait_for_service(write->deadline, [self = shared_from_this(), write](bool late) {
+                    write->place.reset();
                     if (late) return self->answer(write->answer, Errc::unavailable);
                     self->write(write);
                 });

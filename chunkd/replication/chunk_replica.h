@@ -79,6 +79,7 @@ struct ClientWrite {
     bool forwarded = false;  // by another chunkd
     Nanos deadline = 0;      // of the asker; 0 = none
     ChunkAnswer answer;
+    std::shared_ptr<void> place;  // while it waits for service
 };
 struct ClientRead {
     Configuration grant;

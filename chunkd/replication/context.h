@@ -78,6 +78,9 @@ public:
     virtual uint64_t next_number() = 0;
     // Calls tick() of this chunk from now on, until it says that it is idle.
     virtual void wake(ChunkId chunk) = 0;
+    // A place among the writes that wait until their chunk is served; while it is held the write takes none
+    // of those under way. Null: there is none.
+    virtual std::shared_ptr<void> waiting_place() = 0;
     // A pending write of a fenced session was decided: an acknowledgement may wait for it.
     virtual void write_decided() = 0;
     // Batched with those of other chunks to the same node.

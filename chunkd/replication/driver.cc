@@ -165,7 +165,9 @@ void Driver::write(wire::WriteChunkT request,
     if (!grant.is_ok()) return refuse(answer, Errc::corrupt);
     auto found = replica(ChunkId{request.grant->chunk});
     if (!found.is_ok()) return refuse(answer, found.code());
-    if (*writes_ >= options_.max_concurrent_writes) return refuse(answer, Errc::busy);
+    if (*writes_ - *waiting_writes_ >= options_.max_concurrent_writes) {
+        return refuse(answer, Errc::busy);
+    }
     ++*writes_;
     auto write = std::make_shared<ClientWrite>();
     write->request = std::move(request);
@@ -179,6 +181,12 @@ void Driver::write(wire::WriteChunkT request,
         answer(std::move(reply), std::move(bytes));
     };
     (*found)->write(std::move(write));
+}
+
+std::shared_ptr<void> Driver::waiting_place() {
+    if (*waiting_writes_ >= options_.max_concurrent_writes) return nullptr;
+    ++*waiting_writes_;
+    return {waiting_writes_.get(), [count = waiting_writes_](void*) { --*count; }};
 }
 
 void Driver::read(const wire::ReadChunkT& request, Nanos deadline, ChunkAnswer answer) {

@@ -28,7 +28,7 @@ inline constexpr size_t kGathersPerMessage = 256;
 
 struct DriverOptions {
     NodeId self;
-    uint32_t max_concurrent_writes = 100;  // more are answered busy
+    uint32_t max_concurrent_writes = 100;  // more are answered busy; as many again may wait for service
     size_t replicas_max = 64 * 1024;       // idle state machines beyond this are forgotten
 };
 
@@ -94,6 +94,7 @@ public:
     ReplicationStats& stats() override { return stats_; }
     uint64_t next_number() override { return ++last_number_; }
     void wake(ChunkId chunk) override;
+    std::shared_ptr<void> waiting_place() override;
     void write_decided() override;
     void gather(NodeId node, ChunkId chunk, const Configuration& config, GatherDone done) override;
     void send_commit_point(NodeId node, ChunkId chunk, const WriteName& name) override;
@@ -157,6 +158,7 @@ private:
     bool reports_asked_ = false;
     bool configs_asked_ = false;
     std::shared_ptr<uint32_t> writes_ = std::make_shared<uint32_t>(0);  // clients' and not answered
+    std::shared_ptr<uint32_t> waiting_writes_ = std::make_shared<uint32_t>(0);  // those with a waiting_place()
     Nanos swept_at_ = 0;
     std::function<void()> write_decided_;
     BlockRepair repair_;

@@ -211,6 +211,33 @@ TEST_CASE("a member of two that lost its copy is filled again, and no write is a
     }
 }
 
+TEST_CASE("writes that wait for members take no place from the others, and are bounded too") {
+    Cluster c;
+    const uint64_t kY = kX + 1;
+    c.metad.chunk(kX, {11, 12});
+    c.metad.chunk(kY, {11, 12, 13});
+    c.kill(11);
+    c.max_concurrent_writes = 4;
+    c.start(11);
+    c.wait_serving(11);
+    c.run_for(3 * kSecond);
+    REQUIRE(c.write(kX, 0, fill('a')) == Errc::ok);
+    c.metad.change_members(kX, {11});
+    std::vector<std::shared_ptr<Cluster::Write>> sent;
+    for (int i = 0; i < 6; ++i) sent.push_back(c.send(11, c.grant(kX, 100), 0, fill('b')));
+    c.run_for(kSecond);
+    for (size_t i = 0; i < sent.size(); ++i) {
+        CHECK(sent[i]->answered == (i >= 4));
+        if (i >= 4) CHECK(sent[i]->errc() == Errc::busy);
+    }
+    for (int i = 0; i < 8; ++i) CHECK(c.write(kY, 0, fill('c')) == Errc::ok);
+    c.metad.order_fill(kX, 12);
+    REQUIRE(c.joined(1));
+    c.run_for(kSecond);
+    for (const auto& one : sent) CHECK(one->answered);  // stale_epoch: to be repeated
+    for (int i = 0; i < 8; ++i) CHECK(c.write(kX, 0, fill('d')) == Errc::ok);
+}
+
 TEST_CASE("a copy that was filled and then lost is not made up of what comes next") {
     Cluster c;
     c.metad.chunk(kX, {11, 12});

@@ -266,6 +266,7 @@ struct Cluster {
     const std::vector<std::string> data_dirs;
     uint64_t last_write = 0;
     uint64_t starts = 0;
+    uint32_t max_concurrent_writes = 100;  // of those that start from now on
 
     explicit Cluster(uint64_t nodes = 3, std::vector<std::string> dirs = {"/data"})
         : data_dirs(std::move(dirs)) {
@@ -291,6 +292,7 @@ struct Cluster {
         config.home_step = 4 << 20;
         config.fill_ahead = 0;
         config.reserve_min_bytes = 1 << 20;
+        config.max_concurrent_writes = max_concurrent_writes;
         chunkd::ChunkdEnv env{loop, *disks[id], transport, ++starts * 1000 + id, {}};
         servers[id] = std::make_unique<chunkd::ChunkdServer>(env, config);
         const Status status = servers[id]->start();
