@@ -187,7 +187,7 @@ void ChunkdServer::registered(const wire::RegisterReplyT& reply) {
     if (!status.is_ok()) return fail(status);
     LFS_LOG(info, "registered: incarnation {}", incarnation_.value);
     duties_->start(reply);
-    driver_->start(incarnation_, reply.min_write_replicas);
+    driver_->start(incarnation_, reply.min_write_replicas, ChunkId{reply.last_chunk});
     peers_->learn(reply.nodes);
     if (!housekeeping_.running()) housekeeping_.repeat(kHousekeeping, [this] { housekeeping(); });
 }

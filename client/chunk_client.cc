@@ -29,6 +29,11 @@ bool is_final(Errc code) {
 
 }  // namespace
 
+Status every_copy_lost(uint64_t chunk) {
+    LFS_LOG(error, "every copy of chunk {} is lost", chunk);
+    return Status(Errc::io, "every copy of chunk " + std::to_string(chunk) + " is lost");
+}
+
 bool adopt_configuration(wire::ChunkGrantT& grant, const wire::ChunkGrantT& newer) {
     if (newer.chunk != grant.chunk || newer.epoch <= grant.epoch || newer.members.empty())
         return false;
@@ -38,6 +43,7 @@ bool adopt_configuration(wire::ChunkGrantT& grant, const wire::ChunkGrantT& newe
     grant.joiner = newer.joiner;
     grant.marks = newer.marks;
     grant.mac = newer.mac;
+    grant.written = grant.written || newer.written;
     if (newer.session == grant.session)
         grant.write_limit = std::max(grant.write_limit, newer.write_limit);
     return true;
@@ -221,6 +227,7 @@ void ChunkClient::on_written(uint64_t number,
     const uint64_t node = std::exchange(write.node, 0);
     const Errc code = status.code();
     if (is_final(code)) return finish_write(number, status);
+    if (code == Errc::nodata) return finish_write(number, every_copy_lost(write.chunk->grant.chunk));
     if (reply.redirect != 0 && reply.redirect != node) {
         write.redirect = reply.redirect;
         return retry_write(number, write.tries > 3 ? backoff(write.tries) : 0);

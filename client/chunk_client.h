@@ -36,6 +36,9 @@ using ChunkPtr = std::shared_ptr<ChunkRef>;
 // Takes members, epoch and marks of `newer` over, keeps what was granted to us. False if not newer.
 bool adopt_configuration(wire::ChunkGrantT& grant, const wire::ChunkGrantT& newer);
 
+// What an application is told when a chunkd says Errc::nodata: there was data, and no member has it.
+Status every_copy_lost(uint64_t chunk);
+
 struct DataRange {
     uint64_t offset = 0;
     uint64_t length = 0;

@@ -135,11 +135,11 @@ void ChunkClient::on_read(const ReadPtr& read,
         return done(std::move(payload));
     }
     const Errc code = status.code();
-    if (code == Errc::inval || code == Errc::acces || code == Errc::perm) {
+    if (code == Errc::inval || code == Errc::acces || code == Errc::perm || code == Errc::nodata) {
         read->slow.stop();
         reads_.erase(read->serial);
         Done<Buffer> done = std::exchange(read->done, nullptr);
-        return done(status);
+        return done(code == Errc::nodata ? every_copy_lost(read->chunk->grant.chunk) : status);
     }
     if (reply.grant && adopt_configuration(read->chunk->grant, *reply.grant)) {
         ++read->rounds;
@@ -209,6 +209,7 @@ void ChunkClient::ask_extents(InodeId ino,
                  }
                  return done(std::move(ranges));
              }
+             if (status.code() == Errc::nodata) return done(every_copy_lost(chunk->grant.chunk));
              // What is not decided only the primary may tell.
              if (reply.redirect != 0 && !redirected) {
                  return ask_extents(ino, chunk, reply.redirect, true, range, std::move(done));

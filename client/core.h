@@ -244,7 +244,9 @@ private:
         bool released = false;
         bool clear_suid = false;
         SetAttrs gathered;
+        std::vector<uint64_t> written;
     };
+    void note_written(Inode& inode, const std::vector<uint64_t>& chunks);
     void on_committed(const InodePtr& inode, const Commit& commit, MetaAnswer answer);
     void finish_jobs(const InodePtr& inode);
     void record_error(Inode& inode, const Status& status);

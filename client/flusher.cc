@@ -98,7 +98,11 @@ void Core::send_piece(const InodePtr& inode, const WriteBuffer::Piece& piece) {
                   chunk,
                   piece.offset % kChunkSize,
                   piece.data,
-                  [this, inode, piece](const Status& status) { piece_done(inode, piece, status); });
+                  [this, inode, chunk, piece](const Status& status) {
+                      const bool first = status.is_ok() && !chunk->grant.written;
+                      if (first) inode->first_written.insert(chunk->grant.chunk);
+                      piece_done(inode, piece, status);
+                  });
 }
 
 void Core::piece_done(const InodePtr& inode,
@@ -205,6 +209,7 @@ bool Core::commit_if_due(const InodePtr& inode) {
     }
     const bool data_only =
         !inode->winding && !inode->moving_out && inode->size == inode->attr.size &&
+        inode->first_written.empty() &&
         std::all_of(inode->jobs.begin(), inode->jobs.end(), [](const FlushJob& job) {
             return job.data_only;
         });
@@ -239,22 +244,23 @@ void Core::send_commit(const InodePtr& inode, uint64_t covered) {
     op.clear_suid = inode->clear_suid;
     op.release = release;
     op.attrs = gathered_of(*inode);
+    op.written.assign(inode->first_written.begin(), inode->first_written.end());
+    const Commit commit{covered,
+                        op.truncate_generation,
+                        op.mtime_ns,
+                        op.moved_out,
+                        release,
+                        op.clear_suid,
+                        inode->gathered,
+                        op.written};
     wire::MutationOpUnion request;
     request.Set(std::move(op));
     mutate(Urgency::flush,
                  Binding::session,
                  kNobody,
                  std::move(request),
-                 [this, inode, covered, op, gathered = inode->gathered](MetaAnswer answer) {
-                     on_committed(inode,
-                                  {covered,
-                                   op.truncate_generation,
-                                   op.mtime_ns,
-                                   op.moved_out,
-                                   op.release,
-                                   op.clear_suid,
-                                   gathered},
-                                  std::move(answer));
+                 [this, inode, commit](MetaAnswer answer) {
+                     on_committed(inode, commit, std::move(answer));
                  });
     inode->release_request = meta_.last_request();
 }
@@ -293,7 +299,8 @@ void Core::send_inline(const InodePtr& inode, uint64_t covered) {
                          false,
                          release,
                          inode->clear_suid,
-                         inode->gathered}](MetaAnswer answer) {
+                         inode->gathered,
+                         {}}](MetaAnswer answer) {
             const Errc code = answer.status.code();
             if (code == Errc::conflict || code == Errc::recall || code == Errc::not_inline) {
                 inode->inline_from = std::min(inode->inline_from, from);
@@ -302,6 +309,16 @@ void Core::send_inline(const InodePtr& inode, uint64_t covered) {
             on_committed(inode, commit, std::move(answer));
         });
     inode->release_request = meta_.last_request();
+}
+
+// Metad knows now that they hold data.
+void Core::note_written(Inode& inode, const std::vector<uint64_t>& chunks) {
+    for (uint64_t chunk : chunks) inode.first_written.erase(chunk);
+    for (auto& [index, ref] : inode.chunks) {
+        if (std::find(chunks.begin(), chunks.end(), ref->grant.chunk) != chunks.end()) {
+            ref->grant.written = true;
+        }
+    }
 }
 
 void Core::on_committed(const InodePtr& inode, const Commit& commit, MetaAnswer answer) {
@@ -337,6 +354,7 @@ void Core::on_committed(const InodePtr& inode, const Commit& commit, MetaAnswer 
     inode->committed = std::max(inode->committed, commit.covered);
     drop_gathered(*inode, commit.gathered);
     if (answer.status.is_ok()) {
+        if (!commit.written.empty()) note_written(*inode, commit.written);
         if (commit.moved_out) {
             inode->moving_out = false;
             inode->inline_data.clear();

@@ -111,6 +111,7 @@ struct Inode {
     uint64_t inline_from = UINT64_MAX;  // changed bytes of inline_data
     uint64_t inline_to = 0;
     uint64_t written_end = 0;  // how far bytes are on the chunkds, or the size was set
+    std::set<uint64_t> first_written;  // chunks with bytes of ours of which metad knows none yet
     uint64_t committed = 0;
     Nanos dirty_since = 0;
 

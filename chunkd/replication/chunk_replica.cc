@@ -206,6 +206,7 @@ void ChunkReplica::enter_role() {
 void ChunkReplica::leave_primary() {
     ++round_;
     settling_ = false;
+    if (std::exchange(lost_, false)) host_.note_lost(chunk_, false);
     settle_.clear();
     members_.clear();
     joiner_.reset();
@@ -281,7 +282,7 @@ uint64_t ChunkReplica::least_room() const {
 
 OwnFacts ChunkReplica::own_facts(SessionId session) const {
     const bool lease = planted_bug("chunkd.serve_without_lease") || host_.outside().lease_valid();
-    return {host_.self(), &config_, role_, lease, host_.session_fenced(session), few_members()};
+    return {host_.self(), &config_, role_, lease, host_.session_fenced(session), few_members(), lost_};
 }
 
 void ChunkReplica::wait_for_service(Nanos deadline, std::function<void(bool expired)> task) {

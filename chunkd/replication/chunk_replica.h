@@ -117,6 +117,8 @@ public:
     // Order of metad: ask all members whether they have a copy. `done` when they have answered and
     // nobody lacks one; an error if we are not the primary (any more): whoever is must be asked.
     void check_copies(StatusDone done);
+    // Metad says whether data of the chunk was ever committed.
+    void told_written(bool written);
 
     // --- messages of the chunk's primary (replica_member.cc)
     void on_replicate(NodeId sender,
@@ -230,6 +232,7 @@ private:
         SessionId void_session;
         uint64_t void_write_no = 0;
     };
+    enum class Written : uint8_t { unknown, no, yes };
     using Waiting = std::pair<Nanos, std::function<void(bool expired)>>;
 
     // chunk_replica.cc
@@ -259,6 +262,9 @@ private:
 
     // replica_recovery.cc
     void start_recovery();
+    bool may_begin();
+    bool may_judge();
+    bool has_data(const Member& member) const;
     void ask(Member& member);
     void gathered(NodeId node, uint64_t round, const Result<wire::GatheredChunkT>& result);
     void settle();
@@ -344,6 +350,9 @@ private:
     // As the primary.
     uint64_t round_ = 0;        // numbers primaryships, so that late callbacks are recognised
     bool settling_ = false;     // recovering, all have answered
+    Written written_ = Written::unknown;  // asked only when nobody has a copy
+    Nanos written_asked_at_ = 0;          // in this round; 0 = not yet
+    bool lost_ = false;                   // all have answered, and nobody has what was written
     std::deque<SettleItem> settle_;
     bool settle_waits_ = false; // for a repair
     std::vector<Completing> completing_;

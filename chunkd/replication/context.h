@@ -87,6 +87,10 @@ public:
     virtual void gather(NodeId node, ChunkId chunk, const Configuration& config, GatherDone done) = 0;
     virtual void send_commit_point(NodeId node, ChunkId chunk, const WriteName& name) = 0;
     virtual void report(ChunkId chunk, Epoch epoch, std::vector<NodeId> failed, Errc why) = 0;
+    // Newer than this start of ours, and we have lost no disk since: nobody can have lost a copy here.
+    virtual bool is_new(ChunkId chunk) const = 0;
+    // Every copy of it is lost, or not any more.
+    virtual void note_lost(ChunkId chunk, bool lost) = 0;
     // Asks metad for the chunk's configuration, to adopt it.
     virtual void ask_config(ChunkId chunk) = 0;
     // Fetches these blocks from other members and writes them back; `done` when nothing more is tried.

@@ -46,8 +46,10 @@ Driver::~Driver() {
     for (auto& [chunk, one] : replicas_) one->drop(Errc::shutting_down);
 }
 
-void Driver::start(Incarnation incarnation, uint32_t min_write_replicas) {
+void Driver::start(Incarnation incarnation, uint32_t min_write_replicas, ChunkId last_chunk) {
     stop();
+    last_chunk_ = last_chunk;
+    disk_lost_ = false;
     incarnation_ = incarnation;
     min_write_replicas_ = min_write_replicas;
     started_ = true;
@@ -181,6 +183,14 @@ void Driver::write(wire::WriteChunkT request,
         answer(std::move(reply), std::move(bytes));
     };
     (*found)->write(std::move(write));
+}
+
+void Driver::note_lost(ChunkId chunk, bool lost) {
+    if (lost) {
+        lost_.insert(chunk);
+    } else {
+        lost_.erase(chunk);
+    }
 }
 
 std::shared_ptr<void> Driver::waiting_place() {
@@ -463,7 +473,9 @@ void Driver::write_decided() {
 
 void Driver::adopt_all(const wire::ConfigReplyT& reply) {
     for (const auto& grant : reply.grants) {
-        if (grant) adopt(*grant, {});
+        if (!grant) continue;
+        adopt(*grant, {});
+        if (ChunkReplica* one = find(ChunkId{grant->chunk})) one->told_written(grant->written);
     }
 }
 
@@ -505,6 +517,7 @@ void Driver::check_copies(const wire::ChunkGrantT& grant, StatusDone done) {
 // As after a restart without them, but that their configurations are known: where we are the primary,
 // the others are asked, have a copy, and metad is told that we have none.
 void Driver::disk_failed() {
+    disk_lost_ = true;
     for (ChunkId chunk : std::vector<ChunkId>(loaded_.begin(), loaded_.end())) {
         const ReplicaPtr gone = replicas_.at(chunk);
         if (!gone->has() || store_.has(chunk)) continue;

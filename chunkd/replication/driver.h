@@ -38,10 +38,12 @@ public:
     ~Driver() override;
 
     // Serves from now on under this incarnation. Again: as if the program had restarted.
-    void start(Incarnation incarnation, uint32_t min_write_replicas);
+    // Chunks up to `last_chunk` were there before.
+    void start(Incarnation incarnation, uint32_t min_write_replicas, ChunkId last_chunk);
     // Answers everything that waits with shutting_down; nothing is served any more.
     void stop();
     bool started() const { return started_; }
+    uint64_t lost_chunks() const { return lost_.size(); }
 
     // --- clients (ChunkReply); `forwarded`: it came through another chunkd
     void write(wire::WriteChunkT request,
@@ -96,6 +98,8 @@ public:
     void wake(ChunkId chunk) override;
     std::shared_ptr<void> waiting_place() override;
     void write_decided() override;
+    void note_lost(ChunkId chunk, bool lost) override;
+    bool is_new(ChunkId chunk) const override { return !disk_lost_ && chunk > last_chunk_; }
     void gather(NodeId node, ChunkId chunk, const Configuration& config, GatherDone done) override;
     void send_commit_point(NodeId node, ChunkId chunk, const WriteName& name) override;
     void report(ChunkId chunk, Epoch epoch, std::vector<NodeId> failed, Errc why) override;
@@ -140,6 +144,9 @@ private:
     bool started_ = false;
     ReplicationStats stats_;
     uint64_t last_number_ = 0;
+    ChunkId last_chunk_;      // when this start was registered
+    bool disk_lost_ = false;  // since then
+    std::set<ChunkId> lost_;  // we are the primary, and nobody has a copy
     std::unordered_map<ChunkId, ReplicaPtr> replicas_;  // looked up only; never walked in its order
     std::set<ChunkId> loaded_;                          // its keys, in an order that repeats
     std::set<ChunkId> active_;                          // get tick()

@@ -312,6 +312,7 @@ void ChunkReplica::report_troubles(Nanos now) {
         own_reported_at_ = now;
         host_.report(chunk_, config_.epoch, {host_.self()}, own_failure_);
     }
+    if (!may_judge()) return;
     std::vector<NodeId> failed, without_copy;
     Errc why = Errc::ok;
     Member* latest = nullptr;
@@ -405,6 +406,7 @@ void ChunkReplica::peer_up(NodeId node) {
     if (member == nullptr) return;
     member->retry_at = 0;
     host_.wake(chunk_);
+    if (lost_) return start_recovery();  // it may have its copy again
     if (member->failing_since == 0) return;
     if (role_ == Role::recovering && !settling_) {
         if (!member->gathered && !member->asking) ask(*member);

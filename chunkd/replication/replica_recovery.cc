@@ -10,6 +10,11 @@
 #include "common/wire/codec.h"
 
 namespace lumeofs::replication {
+namespace {
+
+constexpr Nanos kAskWrittenAgain = kSecond;
+
+}  // namespace
 
 // A primaryship begins: with a new epoch, a new start of this program, or a member whose history we
 // do not know. What was under way keeps its waiters; its bytes are in our copy, which is the truth.
@@ -18,6 +23,9 @@ void ChunkReplica::start_recovery() {
     role_ = Role::recovering;
     settling_ = false;
     settle_waits_ = false;
+    written_ = Written::unknown;
+    written_asked_at_ = 0;
+    if (std::exchange(lost_, false)) host_.note_lost(chunk_, false);
     settle_.clear();
     for (Entry& one : window_) {
         if (!one.waiters.empty()) {
@@ -54,11 +62,13 @@ void ChunkReplica::start_recovery() {
 void ChunkReplica::check_copies(StatusDone done) {
     if (config_.primary() != host_.self()) return done(Status(Errc::not_member));
     if (fill_) return done(Status(Errc::busy, "a joiner is being filled"));
+    if (lost_) return done(Status());  // that nobody has a copy is what there is to find
     if (role_ == Role::serving || role_ == Role::recovering) start_recovery();
     if (role_ == Role::serving) return done(Status());
     wait_for_service(0, [weak = weak_from_this(), done = std::move(done)](bool) {
         auto self = weak.lock();
-        done(self && self->role_ == Role::serving ? Status() : Status(Errc::canceled));
+        const bool checked = self && (self->role_ == Role::serving || self->lost_);
+        done(checked ? Status() : Status(Errc::canceled));
     });
 }
 
@@ -119,18 +129,66 @@ void ChunkReplica::settle() {
     pump_settlement();
 }
 
+// Nobody has a copy: either nothing was ever written, or every copy is lost. Only metad knows which, and
+// only of what may have been here before: a new chunk costs no question [45].
+bool ChunkReplica::may_begin() {
+    if (written_ == Written::no || host_.is_new(chunk_)) return true;
+    const Nanos now = host_.loop().now();
+    if (written_ == Written::unknown &&
+        (written_asked_at_ == 0 || now - written_asked_at_ >= kAskWrittenAgain)) {
+        written_asked_at_ = now;
+        host_.ask_config(chunk_);
+    }
+    host_.wake(chunk_);
+    return false;
+}
+
+// "No" counts only as the answer to a question of this round: an earlier one may be out of date.
+void ChunkReplica::told_written(bool written) {
+    if (role_ != Role::recovering || written_ != Written::unknown || written_asked_at_ == 0) return;
+    written_ = written ? Written::yes : Written::no;
+    settle();
+}
+
+bool ChunkReplica::has_data(const Member& member) const {
+    return member.facts.has && member.facts.complete &&
+           (member.acked.sequence != 0 || member.facts.length != 0);
+}
+
+// Whoever lacks a copy of what was written gives up no other member, which may have the last one; and
+// leaves it to one that is known to have a copy.
+bool ChunkReplica::may_judge() {
+    if (role_ != Role::recovering || (has_ && complete_)) return true;
+    for (const Member& one : members_) {
+        if (!one.gathered || !has_data(one)) continue;
+        if (own_failure_ == Errc::ok) own_failure_ = Errc::not_found;
+        return false;
+    }
+    return may_begin();
+}
+
 // False if recovery cannot go on: a whole copy is missing where there should be one.
 bool ChunkReplica::settle_missing_copies() {
     bool others_have = false;
-    for (const Member& one : members_) {
-        others_have = others_have || (one.facts.has && one.facts.complete &&
-                                      (one.acked.sequence != 0 || one.facts.length != 0));
-    }
+    for (const Member& one : members_) others_have = others_have || has_data(one);
     if (!has_ || !complete_) {
         if (others_have) {
             // Our disk lost it, or we were never filled. Another member's copy is the truth.
             if (own_failure_ == Errc::ok) own_failure_ = Errc::not_found;
             host_.wake(chunk_);
+            return false;
+        }
+        if (!may_begin()) {
+            if (written_ == Written::yes && !lost_) {
+                lost_ = true;
+                host_.note_lost(chunk_, true);
+                LFS_LOG(error,
+                        "chunk {}: it held data, and none of its {} members has a copy: it answers with an "
+                        "error until one comes back with its disk",
+                        chunk_.value,
+                        config_.members.size());
+                run_waiting();
+            }
             return false;
         }
         if (has_) {

@@ -52,6 +52,7 @@ Plan plan_write(const OwnFacts& own, const WriteFacts& write) {
         const bool small = write.data ? write.range.length <= kForwardMax : true;
         return {small ? Step::forward : Step::redirect, Errc::ok, false};
     }
+    if (own.lost) return refuse(Errc::nodata);
     // Too few copies, or not settled yet: nothing is done, nor is a repeat said to be.
     const bool waits = own.role == Role::recovering || (own.role == Role::serving && own.few_members);
     if (waits) {
@@ -83,6 +84,7 @@ Plan plan_read(const OwnFacts& own, const ReadFacts& read) {
         case Role::joiner: return refuse(Errc::not_member, true);
         case Role::serving: return {Step::serve, Errc::ok, false};
         case Role::recovering:
+            if (own.lost) return refuse(Errc::nodata);
             // What nobody can doubt is served; the rest waits for the settlement.
             if (!read.has_chunk || read.undecided) return {Step::wait, Errc::ok, false};
             return {Step::serve, Errc::ok, false};

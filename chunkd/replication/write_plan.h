@@ -48,6 +48,7 @@ struct OwnFacts {
     bool lease_valid = false;   // node lease, by our clock
     bool session_fenced = false;
     bool few_members = false;   // the configuration has fewer than min_write_replicas
+    bool lost = false;          // it held data, and no member has a copy
 };
 
 struct RangeFacts {

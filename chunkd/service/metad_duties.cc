@@ -81,6 +81,7 @@ void MetadDuties::fill_heartbeat(wire::HeartbeatT* beat) {
     beat->reads = stats.reads;
     beat->corrupt_blocks = stats.bad_blocks_seen;
     beat->dirty_log_bytes = stats.log_live_bytes;
+    beat->lost_chunks = driver_.lost_chunks();
 }
 
 void MetadDuties::on_beat_lost() {

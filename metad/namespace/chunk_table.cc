@@ -58,7 +58,7 @@ uint64_t is_short(const ChunkRow& row) { return row.members.size() < row.wanted 
 
 #define CHUNK_COLUMNS                                                           \
     "c.id, c.epoch, c.state, c.members, c.joiner, c.absent, c.marks, c.wanted," \
-    " c.owner, c.idx, c.refs"
+    " c.owner, c.idx, c.refs, c.written"
 
 }  // namespace
 
@@ -106,10 +106,11 @@ void MapTable::remove(InodeId ino, uint32_t index) { delete_.run(ino, index); }
 ChunkTable::ChunkTable(Db& db, Totals& totals)
     : totals_(totals),
       select_(db, "SELECT " CHUNK_COLUMNS " FROM chunk c WHERE id=?1"),
-      insert_(db, "INSERT INTO chunk VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)"),
+      insert_(db, "INSERT INTO chunk VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)"),
       update_(db,
               "UPDATE chunk SET epoch=?2, state=?3, members=?4, member_count=?5, joiner=?6,"
-              " absent=?7, marks=?8, wanted=?9, owner=?10, idx=?11, refs=?12 WHERE id=?1"),
+              " absent=?7, marks=?8, wanted=?9, owner=?10, idx=?11, refs=?12,"
+              " written=?13 WHERE id=?1"),
       delete_(db, "DELETE FROM chunk WHERE id=?1"),
       page_(db, "SELECT " CHUNK_COLUMNS " FROM chunk c WHERE id>?1 ORDER BY id LIMIT ?2"),
       page_of_node_(db,
@@ -145,6 +146,7 @@ std::vector<ChunkRow> ChunkTable::collect(Statement::Cursor cursor) {
         row.owner = cursor.id<InodeId>(8);
         row.index = cursor.u32(9);
         row.references = cursor.u32(10);
+        row.written = cursor.u32(11) != 0;
         found.push_back(std::move(row));
     }
     return found;
@@ -168,7 +170,8 @@ void ChunkTable::insert(const ChunkRow& row) {
                 row.wanted,
                 row.owner,
                 row.index,
-                row.references);
+                row.references,
+                uint32_t{row.written});
     for (const auto& [node, role] : roles_of(row)) put_node_.run(node, row.id, role);
     ++totals_.chunks;
     totals_.under_replicated += is_short(row);
@@ -186,7 +189,8 @@ void ChunkTable::update(const ChunkRow& before, const ChunkRow& after) {
                 after.wanted,
                 after.owner,
                 after.index,
-                after.references);
+                after.references,
+                uint32_t{after.written});
     const auto old_roles = roles_of(before);
     const auto new_roles = roles_of(after);
     for (const auto& role : old_roles) {

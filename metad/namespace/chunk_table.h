@@ -52,7 +52,7 @@ public:
         "CREATE TABLE chunk(id INTEGER PRIMARY KEY, epoch INTEGER, state INTEGER, members BLOB,"
         " member_count INTEGER,"
         " joiner INTEGER, absent BLOB, marks BLOB, wanted INTEGER, owner INTEGER, idx INTEGER,"
-        " refs INTEGER);"
+        " refs INTEGER, written INTEGER);"
         "CREATE INDEX chunk_short ON chunk(member_count, id) WHERE member_count < wanted;"
         // 16 bytes a mark: chunks with at least kMarksToTrim of them
         "CREATE INDEX chunk_marked ON chunk(id) WHERE length(marks) >= 64;"

@@ -71,6 +71,7 @@ wire::ChunkGrantT grant_of(const ChunkRow& row) {
     }
     grant.ino = row.owner.value;
     grant.valid_to = kChunkSize;
+    grant.written = row.written;
     return grant;
 }
 

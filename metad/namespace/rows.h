@@ -70,6 +70,7 @@ struct ChunkRow {
     InodeId owner;                  // first owner; shared chunks have more map entries
     uint32_t index = 0;             // in its owner
     uint32_t references = 1;        // map entries that name it
+    bool written = false;  // data of it was committed
     uint64_t length = 0;  // bytes of it below its owner's committed size (0: not visible yet)
 };
 

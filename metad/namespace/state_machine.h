@@ -177,6 +177,8 @@ public:
     bool is_bootstrapped() const;
     // The chunk is not there and was surely deleted: a copy of it may be condemned.
     bool was_deleted(ChunkId chunk);
+    // The newest chunk that was ever given; 0 = none.
+    ChunkId last_chunk() const;
     ClusterRow cluster() const;
     Totals totals() const;
     Nanos last_now_ns() const;  // of the last command: the next one's must be greater

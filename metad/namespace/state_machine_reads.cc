@@ -50,6 +50,8 @@ bool StateMachine::was_deleted(ChunkId chunk) {
     return tables_->state.gave(chunk) && !tables_->chunks.load(chunk);
 }
 
+ChunkId StateMachine::last_chunk() const { return tables_->state.last_chunk(); }
+
 // Everything whose attributes change: a holder answers stat(2) from what it knows (system.md 2.4),
 // so its lease must be gone before another session changes the mode, the link count or the ctime.
 std::vector<InodeId> StateMachine::lease_targets(const wire::MutationT& mutation) {

@@ -28,6 +28,10 @@ struct State {
 
     InodeId next_inode() { return InodeId{make_id(0, cluster.generation, ++inode_counter)}; }
     ChunkId next_chunk() { return ChunkId{make_id(0, cluster.generation, ++chunk_counter)}; }
+    ChunkId last_chunk() const {
+        return chunk_counter == 0 ? ChunkId{}
+                                  : ChunkId{make_id(0, cluster.generation, chunk_counter)};
+    }
     // The id was given by this very history: a chunk without a row was deleted, and is not one that
     // a restored older database has never heard of [18].
     bool gave(ChunkId chunk) const {

@@ -122,7 +122,7 @@ json chunk_json(const Leader& leader, const ChunkRow& row) {
 struct ChunkHealth {
     uint64_t under_replicated = 0;
     uint64_t on_absent_nodes = 0;  // have a member whose node is not online
-    uint64_t unreadable = 0;       // no member is online
+    uint64_t unreadable = 0;       // no member is online, or none has a copy
     uint64_t unwritable = 0;       // fewer than min_write_replicas online
 };
 
@@ -163,7 +163,7 @@ json status_json(Leader& leader, const SessionService& sessions) {
     json problems = json::array();
     bool damaged = false;
     json chunkds = json::array();
-    uint64_t total = 0, free = 0;
+    uint64_t total = 0, free = 0, lost = 0;
     size_t usable = 0;
     for (const NodeRow& row : leader.state.nodes()) {
         if (row.role != static_cast<uint8_t>(Role::chunkd)) continue;
@@ -173,6 +173,14 @@ json status_json(Leader& leader, const SessionService& sessions) {
             ++usable;
             total += node->total_bytes;
             free += node->free_bytes;
+            if (node->lost_chunks > 0) {
+                damaged = true;
+                lost += node->lost_chunks;
+                problems.push_back(std::to_string(node->lost_chunks) + " chunks of which chunkd " +
+                                   row.id.to_string() +
+                                   " is the primary have no copy left: reading them is an error until "
+                                   "a member comes back with its disk");
+            }
             for (const auto& disk : node->disks) {
                 if (disk.failed) {
                     problems.push_back("chunkd " + row.id.to_string() + ": disk " + disk.path +
@@ -234,7 +242,7 @@ json status_json(Leader& leader, const SessionService& sessions) {
              {{"total", totals.chunks},
               {"under_replicated", health.under_replicated},
               {"on_absent_nodes", health.on_absent_nodes},
-              {"unreadable", health.unreadable},
+              {"unreadable", health.unreadable + lost},
               {"unwritable", health.unwritable},
               {"garbage_copies", totals.garbage}}}};
 }

@@ -76,7 +76,7 @@ struct LiveNode {
     uint64_t total_bytes = 0;
     uint64_t free_bytes = 0;
     uint64_t chunks = 0;
-    uint64_t writes = 0, reads = 0, corrupt_blocks = 0, dirty_log_bytes = 0;
+    uint64_t writes = 0, reads = 0, corrupt_blocks = 0, dirty_log_bytes = 0, lost_chunks = 0;
     std::vector<wire::DiskInfoT> disks;
     std::map<ChunkId, Epoch> removals;  // configurations without it that it must acknowledge
     std::map<uint64_t, wire::OrderT> orders;

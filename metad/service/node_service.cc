@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "metad/service/node_service.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "common/base/log.h"
@@ -108,6 +110,12 @@ void NodeService::register_node(const std::shared_ptr<RpcPeer>& peer,
         if (!applied || applied->errc != 0) {
             reply.errc = applied ? applied->errc : static_cast<uint16_t>(applied.code());
             reply.text = applied ? applied->text : std::string(applied.status().text());
+            if (static_cast<Errc>(reply.errc) == Errc::exist) {
+                reply.text = fmt::format(
+                    "node_id {} belongs to another data directory or to a metad; give this one a node_id "
+                    "that is not in use, or bring back the directory with its chunkd.identity",
+                    op.node);
+            }
             responder.reply_ok(wire::encode<wire::RegisterReply>(reply));
             return;
         }
@@ -129,6 +137,7 @@ void NodeService::register_node(const std::shared_ptr<RpcPeer>& peer,
         reply.cluster_id_high = cluster.cluster_id_high;
         reply.cluster_id_low = cluster.cluster_id_low;
         reply.min_write_replicas = cluster.min_write_replicas;
+        reply.last_chunk = leader_.state.last_chunk().value;
         reply.default_replicas = cluster.default_replicas;
         reply.fence_number = leader_.state.last_fence();
         for (const FenceRow& fence : leader_.state.fences_since(0, kFencesAtOnce)) {
@@ -161,6 +170,7 @@ void NodeService::heartbeat(const std::shared_ptr<RpcPeer>& peer,
     node->writes = op.writes;
     node->reads = op.reads;
     node->corrupt_blocks = op.corrupt_blocks;
+    node->lost_chunks = op.lost_chunks;
     node->dirty_log_bytes = op.dirty_log_bytes;
     node->disks.clear();
     for (const auto& disk : op.disks) node->disks.push_back(*disk);

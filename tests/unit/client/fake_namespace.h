@@ -269,6 +269,9 @@ protected:
             inode.inline_data.clear();
         }
         LFS_ASSERT(!inode.attr.is_inline || op.size <= std::max(inode.attr.size, kInlineMax));
+        for (uint64_t chunk : op.written) {
+            if (state_.chunks.contains(chunk)) state_.chunks.at(chunk).grant.written = true;
+        }
         inode.attr.size = std::max(inode.attr.size, op.size);
         if (op.mtime_ns != 0) inode.attr.mtime_ns = op.mtime_ns;
         if (op.attrs) set_plain(inode, *op.attrs);

@@ -265,6 +265,36 @@ TEST_CASE("appends take the end of the file, whoever moved it") {
     CHECK(*two.read(reader->handle, 0, 100'000) == expected);
 }
 
+TEST_CASE("metad is told which chunks hold data before any of it counts as synced") {
+    Cluster cluster;
+    TestClient client(cluster);
+    client.start();
+    auto file = client.create("f");
+    REQUIRE(client.truncate(file->attr.ino, 3 * kChunkSize, file->handle).is_ok());
+    auto written = [&](uint32_t index) {
+        const auto& chunks = cluster.state.inodes.at(file->attr.ino.value).chunks;
+        auto it = chunks.find(index);
+        return it != chunks.end() && cluster.state.chunks.at(it->second).grant.written;
+    };
+    REQUIRE(client.write(file->handle, kChunkSize + 5, pattern(1, 5000)).is_ok());
+    auto data_only = [&] {
+        return client.status([&](StatusDone done) {
+            client.vfs->fsync(client.caller, file->handle, true, std::move(done));
+        });
+    };
+    REQUIRE(data_only().is_ok());  // the size is as before: nothing else would be committed
+    CHECK(written(1));
+    CHECK(!written(0));
+    CHECK(!written(2));
+    const uint64_t mutations = cluster.lead_metad().mutations;
+    REQUIRE(client.write(file->handle, kChunkSize + 5, pattern(2, 5000)).is_ok());
+    REQUIRE(data_only().is_ok());
+    CHECK(cluster.lead_metad().mutations == mutations);  // once is enough
+    REQUIRE(client.write(file->handle, 2 * kChunkSize, pattern(3, 10)).is_ok());
+    REQUIRE(client.close(file->handle).is_ok());
+    CHECK(written(2));
+}
+
 TEST_CASE("a write by one who is not root clears setuid") {
     Cluster cluster;
     TestClient client(cluster);

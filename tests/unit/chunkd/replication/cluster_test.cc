@@ -274,6 +274,59 @@ TEST_CASE("a disk that fails is no copy: a secondary's is left out, a primary ha
     }
 }
 
+TEST_CASE("a chunk that lost every copy is not made from nothing, one that was never written is") {
+    for (const bool written : {true, false}) {
+        INFO("written: " << written);
+        Cluster c;
+        c.metad.chunk(kX, {11, 12});
+        REQUIRE(c.write(kX, 0, fill('a')) == Errc::ok);
+        c.metad.rows[kX].written = written;  // its data was committed
+        c.run_for(kSecond);
+        for (uint64_t node : {11, 12}) {
+            c.lose_disk(node);
+            c.start(node);
+            c.wait_serving(node);
+        }
+        c.run_for(5 * kSecond);
+        const Errc expected = written ? Errc::nodata : Errc::ok;
+        CHECK(c.read(11, kX, 0, 10).errc == expected);
+        auto write = c.send(11, c.grant(kX, 100), 0, fill('b'));
+        c.run_for(kSecond);
+        CHECK(write->answered);
+        CHECK(write->errc() == expected);
+        CHECK(c.servers[11]->store()->has(ChunkId{kX}) == !written);
+        CHECK(c.metad.rows[kX].members == std::vector<uint64_t>{11, 12});
+    }
+}
+
+TEST_CASE("the last copy of a chunk is waited for, and serves when it is back") {
+    Cluster c;
+    c.metad.chunk(kX, {11, 12, 13});
+    REQUIRE(c.write(kX, 0, fill('a', 9000)) == Errc::ok);
+    c.metad.rows[kX].written = true;
+    c.run_for(kSecond);
+    c.kill(13);
+    for (uint64_t node : {11, 12}) {
+        c.lose_disk(node);
+        c.start(node);
+        c.wait_serving(node);
+    }
+    auto write = c.send(11, c.grant(kX, 100), 9000, fill('b', 10));
+    c.run_for(30 * kSecond);
+    CHECK(!write->answered);
+    CHECK(c.metad.rows[kX].members == std::vector<uint64_t>{11, 12, 13});
+    c.start(13);
+    c.wait_serving(13);
+    c.run_for(10 * kSecond);
+    for (int i = 0; i < 10 && c.metad.rows[kX].members.front() != 13; ++i) {
+        const uint64_t primary = c.metad.rows[kX].members.front();
+        c.send(primary, c.grant(kX, 100), 9000, fill('b', 10));  // so that it learns that it is one
+        c.run_for(5 * kSecond);
+    }
+    CHECK(c.metad.rows[kX].members.front() == 13);
+    CHECK((c.read(13, kX, 0, 9000).bytes == fill('a', 9000)));
+}
+
 TEST_CASE("a member without a copy of a chunk that was never written lacks nothing") {
     Cluster c;
     c.metad.chunk(kX, {11, 12});

@@ -171,6 +171,7 @@ private:
         answer.fence_number = fences.size();
         answer.min_write_replicas = kMinWriteReplicas;
         answer.nodes_version = nodes.size();
+        answer.last_chunk = rows.empty() ? 0 : rows.rbegin()->first;
         add_nodes(&answer.nodes);
         reply<wire::RegisterReply>(request, answer);
     }

@@ -33,6 +33,25 @@ TEST_CASE("commit: only the grower may grow, and only after it has asked") {
     CHECK(fs.sm->grant_for(InodeId{fs.f}, 0, SessionId{fs.one}, true)->write_limit == 300);
 }
 
+TEST_CASE("commit: chunks that hold data are known from then on, those of other files are not touched [45]") {
+    TwoSessions fs;
+    const uint64_t other = fs.big_file(kRoot, "other", 100);
+    const uint64_t foreign = fs.sm->chunk_at(InodeId{other}, 0)->id.value;
+    const auto grants = fs.allocate(fs.f, 1, 2);
+    REQUIRE(grants.grants.size() == 2);
+    CHECK(!grants.grants[0]->written);
+    wire::CommitWriteT op;
+    op.ino = fs.f;
+    op.size = 2 * kChunkSize;
+    op.truncate_generation = fs.attr(fs.f).truncate_generation;
+    op.written = {grants.grants[0]->chunk, foreign, 4711};
+    CHECK(fs.mutate(op).errc == 0);
+    const auto after = fs.allocate(fs.f, 1, 2);
+    CHECK(after.grants[0]->written);
+    CHECK(!after.grants[1]->written);
+    CHECK(!fs.sm->chunk(ChunkId{foreign})->written);
+}
+
 TEST_CASE("commit: a late size commit does not revive a truncated file [17]") {
     TwoSessions fs;
     fs.allocate(fs.f, 0, 1);
