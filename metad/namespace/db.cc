@@ -13,7 +13,7 @@ namespace lumeofs::metad {
 namespace {
 
 constexpr int kApplicationId = 0x4C554D45;  // "LUME"
-constexpr int kFormatRevision = 1;
+constexpr int kFormatRevision = 2;
 
 int on_wal_commit(void* pages, sqlite3* /*db*/, const char* /*name*/, int count) {
     *static_cast<uint64_t*>(pages) = static_cast<uint64_t>(count);
