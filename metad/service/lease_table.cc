@@ -172,12 +172,14 @@ void LeaseTable::drop_session(SessionId session, Nanos now) {
             auto it = inodes_.find(ino);
             if (it == inodes_.end()) continue;
             it->second.openers.erase(session);
-            if (it->second.holder == session) {
+            const bool held = it->second.holder == session;
+            if (held) {
                 it->second.holder = SessionId{};
                 it->second.mode = Lease::none;
                 it->second.recall = {};
             }
-            wake(ino, now, UINT64_MAX);
+            // Of one that had it open only, nothing was asked for: the holder has still to flush.
+            wake(ino, now, held ? UINT64_MAX : 0);
             forget_if_idle(ino);
         }
     }

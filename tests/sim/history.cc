@@ -49,6 +49,7 @@ uint64_t History::begin_write(int file, uint64_t page, uint64_t count, size_t cl
 
 void History::end_write(uint64_t id, uint64_t epoch, Nanos now) {
     writes_[id - 1].to = now;
+    writes_[id - 1].over = kNever;  // it was not sent yet when a session ended
     writes_[id - 1].epoch = epoch;
 }
 
@@ -60,6 +61,7 @@ uint64_t History::begin_truncate(int file, uint64_t size, size_t client, Nanos n
 
 void History::truncated(uint64_t id, Nanos now) {
     writes_[id - 1].to = now;
+    writes_[id - 1].over = kNever;
     writes_[id - 1].durable = true;
 }
 

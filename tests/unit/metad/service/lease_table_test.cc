@@ -112,6 +112,18 @@ TEST_CASE("an ended session lets go of everything") {
     CHECK(f.table.inodes() == 0);
 }
 
+TEST_CASE("the end of a session that had it open only is no flush of its holder") {
+    Fixture f;
+    f.table.add_opener(kB, kF, false);
+    f.table.grant(kA, kF, Lease::write);
+    f.claim(kC, RecallWhat::flush);
+    REQUIRE(f.sent.size() == 1);
+    f.table.drop_session(kB, 0);
+    CHECK(f.answered == 0);
+    f.table.acknowledge(kA, kF, f.sent[0].number, 0);
+    CHECK(f.answered == 1);
+}
+
 TEST_CASE("opens are a set per session") {
     Fixture f;
     f.table.add_opener(kA, kF, false);
