@@ -164,6 +164,14 @@ void Core::on_allocated(const InodePtr& inode, MetaAnswer answer) {
         adopt_attr(*inode, *answer.reply.attr);
         return pump(inode);
     }
+    // A chunkd may have told us of a newer configuration while the answer was on its way: what was granted
+    // under the older one says nothing about the newer.
+    const auto& grants = answer.reply.grants;
+    const bool outdated = std::any_of(grants.begin(), grants.end(), [&](const auto& grant) {
+        auto known = inode->chunks.find(grant->index);
+        return known != inode->chunks.end() && known->second->grant.chunk == grant->chunk &&
+               known->second->grant.epoch > grant->epoch;
+    });
     if (answer.status.is_ok()) {
         inode->grower = true;
         if (answer.reply.attr) adopt_attr(*inode, *answer.reply.attr);
@@ -183,6 +191,7 @@ void Core::on_allocated(const InodePtr& inode, MetaAnswer answer) {
     }
     if (inode->parked.empty()) return pump(inode);
     if (progress) return pump(inode);
+    if (outdated) return allocate(inode);
     // The leader allocates but grants too little: this would go round for ever.
     auto refused = std::exchange(inode->parked, {});
     for (const auto& piece : refused) {
