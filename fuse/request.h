@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Request: one FUSE request on its way. It is answered exactly once, from whatever thread runs the
-// loop; one that goes out of scope unanswered is answered EIO and logged, because an application would
-// hang for ever otherwise. Handlers run on the loop: the FUSE thread runs it itself when it is free,
-// so a request that is sent to a metad costs no hand-off.
-// Move-only by shared_ptr; single-thread: the loop (made on the FUSE thread).
+// Request: one FUSE request on its way. It is answered exactly once; one that goes out of scope
+// unanswered is answered EIO and logged, because an application would hang for ever otherwise.
+// Move-only by shared_ptr; single-thread: the loop, which also reads /dev/fuse.
 #pragma once
 
 #include <memory>

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // RealLoop: the Loop of real programs. It is a strand, not a thread: who posts to a free loop runs
-// it. An NNG callback thread or a FUSE thread therefore runs the handlers itself, and a request costs
-// no hand-off between threads (26 us each where this was measured, more than most handlers).
+// it. An NNG callback thread therefore runs the handlers itself, and a request costs no hand-off
+// between threads (26 us each where this was measured, more than most handlers).
 //
 //   post()      free loop: the caller becomes the *runner* and works until nothing waits;
 //               busy loop: only queues, the runner will come to it. Also from inside a task.
 //
 // A visiting runner is let go after Options::tasks_per_visit tasks or Options::visit_limit: what is
-// left goes to the loop's own thread, so that a FUSE or NNG thread is never captured for long. The
+// left goes to the loop's own thread, so that an NNG thread is never captured for long. The
 // same thread waits for timers (a CLOCK_BOOTTIME timerfd: time asleep counts) and for the descriptors
 // that are watched, and runs what is due.
 //
@@ -56,7 +56,7 @@ public:
     bool watch(int fd, Task ready) override;
     void unwatch(int fd) override;
 
-    // Posts and blocks until `task` has run; inline from inside a task. For main(), tests and FUSE
+    // Posts and blocks until `task` has run; inline from inside a task. For main(), tests and other
     // threads that need an answer at once. Returns false if the loop was stopped before it ran.
     bool run_and_wait(Task task);
     // True on the thread that is running this loop's tasks now.
